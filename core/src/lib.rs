@@ -1,0 +1,17 @@
+//! Core of PromptEngine: the domain, the store traits, and all that is computed from them.
+//! No driver, no SQL, no HTTP: backends and model clients depend on this crate, never the reverse.
+
+pub mod error;
+pub mod histogram;
+mod id;
+mod label;
+mod money;
+mod status;
+mod tokens;
+
+pub use error::{Error, ErrorKind, Result};
+pub use id::{CostConfigId, ExecutionId, PromptId, UsageId};
+pub use label::Label;
+pub use money::Usd;
+pub use status::{ErrorCategory, Status};
+pub use tokens::{TokenCounts, TokenUsage};

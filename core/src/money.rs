@@ -1,0 +1,96 @@
+//! Money: exact US dollars.
+//! Invariant: at most 12 decimals. A price is rounded once, half-even, when a call is priced; sums are exact.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rust_decimal::{Decimal, RoundingStrategy};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// US dollars, exact to 1e-12 (a pico-dollar). Never a float.
+///
+/// # Example: exact sums
+/// ```
+/// use prompt_engine_core::Usd;
+/// let tenth: Usd = "0.1".parse()?;
+/// let sum = (0..1_000_000).map(|_| tenth.to_pico()).sum::<i128>();
+/// assert_eq!(Usd::from_pico(sum).unwrap().to_string(), "100000");
+/// # Ok::<(), prompt_engine_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Usd(Decimal);
+
+impl Usd {
+    /// Decimals that an amount may have.
+    pub const SCALE: u32 = 12;
+    /// Nothing.
+    pub const ZERO: Self = Self(Decimal::ZERO);
+
+    /// The amount rounded half-even to 1e-12.
+    pub fn rounded(amount: Decimal) -> Self {
+        Self(
+            amount
+                .round_dp_with_strategy(Self::SCALE, RoundingStrategy::MidpointNearestEven)
+                .normalize(),
+        )
+    }
+
+    /// An amount of whole pico-dollars; `None` beyond about 7.9e16 dollars.
+    pub fn from_pico(pico: i128) -> Option<Self> {
+        Decimal::try_from_i128_with_scale(pico, Self::SCALE).ok().map(|d| Self(d.normalize()))
+    }
+
+    /// The amount in whole pico-dollars.
+    pub fn to_pico(self) -> i128 {
+        let scale = self.0.scale();
+        self.0.mantissa() * 10_i128.pow(Self::SCALE - scale.min(Self::SCALE))
+    }
+
+    /// The amount in pico-dollars if it fits 64 bits, as the row of a store needs (about 9.2 million dollars).
+    pub fn to_row(self) -> Option<i64> {
+        i64::try_from(self.to_pico()).ok()
+    }
+
+    /// The amount as a decimal.
+    pub fn as_decimal(self) -> Decimal {
+        self.0
+    }
+}
+
+impl fmt::Display for Usd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Usd {
+    type Err = Error;
+
+    /// Parses a plain decimal such as `0.0125`. More than 12 decimals, and a negative amount, are refused.
+    fn from_str(text: &str) -> Result<Self> {
+        let amount = Decimal::from_str_exact(text.trim())
+            .map_err(|_| Error::invalid(format!("{text:?} is not an amount of dollars")))?
+            .normalize();
+        if amount.scale() > Self::SCALE {
+            return Err(Error::invalid(format!("{text:?} has more than {} decimals", Self::SCALE)));
+        }
+        if amount.is_sign_negative() && !amount.is_zero() {
+            return Err(Error::invalid(format!("{text:?} is negative")));
+        }
+        Ok(Self(amount))
+    }
+}
+
+impl Serialize for Usd {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Usd {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
