@@ -5,6 +5,7 @@ pub mod error;
 pub mod histogram;
 mod id;
 mod label;
+mod llm;
 mod money;
 mod status;
 mod tokens;
@@ -12,6 +13,9 @@ mod tokens;
 pub use error::{Error, ErrorKind, Result};
 pub use id::{CostConfigId, ExecutionId, PromptId, UsageId};
 pub use label::Label;
+pub use llm::{
+    ChatReply, ChatRequest, ChatStream, LlmClient, LlmError, Message, Role, StreamEvent, ToolCall,
+};
 pub use money::Usd;
 pub use status::{ErrorCategory, Status};
 pub use tokens::{TokenCounts, TokenUsage};
