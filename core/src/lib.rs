@@ -7,7 +7,9 @@ mod id;
 mod label;
 mod llm;
 mod money;
+mod slug;
 mod status;
+mod time;
 mod tokens;
 
 pub use error::{Error, ErrorKind, Result};
@@ -17,5 +19,7 @@ pub use llm::{
     ChatReply, ChatRequest, ChatStream, LlmClient, LlmError, Message, Role, StreamEvent, ToolCall,
 };
 pub use money::Usd;
+pub use slug::Slug;
 pub use status::{ErrorCategory, Status};
+pub use time::{Bucket, BucketCursor, BucketWidth, TimeRange, Timestamp, Zone, parse_moment};
 pub use tokens::{TokenCounts, TokenUsage};
