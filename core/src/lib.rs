@@ -7,6 +7,8 @@ mod id;
 mod label;
 mod llm;
 mod money;
+mod parameter;
+mod prompt;
 mod slug;
 mod status;
 mod time;
@@ -19,6 +21,8 @@ pub use llm::{
     ChatReply, ChatRequest, ChatStream, LlmClient, LlmError, Message, Role, StreamEvent, ToolCall,
 };
 pub use money::Usd;
+pub use parameter::{Parameter, ParameterType, Rules, text_of};
+pub use prompt::{Prompt, PromptStatus, PromptVersion};
 pub use slug::Slug;
 pub use status::{ErrorCategory, Status};
 pub use time::{Bucket, BucketCursor, BucketWidth, TimeRange, Timestamp, Zone, parse_moment};
