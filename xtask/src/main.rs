@@ -1,2 +1,47 @@
-//! p
-fn main() {}
+//! Tasks of the workspace, as `cargo xtask TASK`. Std only, so that it builds at once everywhere.
+//! Invariant: a task sets nothing that depends on the machine and ends with the code of what it ran.
+
+use std::env;
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+
+const TASKS: &str = "\
+Tasks:
+  test [ARGS]   runs every test of the workspace, doc tests included; ARGS go to `cargo test`";
+
+fn main() -> ExitCode {
+    let mut args = env::args_os().skip(1);
+    let Some(task) = args.next() else {
+        eprintln!("xtask: no task given.\n{TASKS}");
+        return ExitCode::from(2);
+    };
+    match task.to_str() {
+        Some("test") => test(args),
+        Some("help" | "--help" | "-h") => {
+            println!("{TASKS}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("xtask: there is no task {task:?}.\n{TASKS}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// All members and all features: features only ever add, and some test targets need one.
+fn test(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(&cargo);
+    command.args(["test", "--workspace", "--all-features"]).args(args);
+    match command.status() {
+        Ok(status) => {
+            // Without a code a signal ended it.
+            let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+            ExitCode::from(code)
+        }
+        Err(error) => {
+            eprintln!("xtask: cannot start {}: {error}", cargo.display());
+            ExitCode::FAILURE
+        }
+    }
+}
