@@ -11,6 +11,7 @@ mod parameter;
 mod prompt;
 mod slug;
 mod status;
+mod template;
 mod time;
 mod tokens;
 
@@ -25,5 +26,6 @@ pub use parameter::{Parameter, ParameterType, Rules, text_of};
 pub use prompt::{Prompt, PromptStatus, PromptVersion};
 pub use slug::Slug;
 pub use status::{ErrorCategory, Status};
+pub use template::{Params, Template, detect_parameters, resolve};
 pub use time::{Bucket, BucketCursor, BucketWidth, TimeRange, Timestamp, Zone, parse_moment};
 pub use tokens::{TokenCounts, TokenUsage};
