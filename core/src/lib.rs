@@ -1,6 +1,8 @@
 //! Core of PromptEngine: the domain, the store traits, and all that is computed from them.
 //! No driver, no SQL, no HTTP: backends and model clients depend on this crate, never the reverse.
 
+pub mod aggregate;
+mod cost;
 pub mod error;
 pub mod histogram;
 mod id;
@@ -8,9 +10,13 @@ mod label;
 mod llm;
 mod money;
 mod parameter;
+mod price;
 mod prompt;
+pub mod query;
+mod record;
 mod slug;
 mod status;
+mod store;
 mod template;
 mod time;
 mod tokens;
@@ -29,3 +35,13 @@ pub use status::{ErrorCategory, Status};
 pub use template::{Params, Template, detect_parameters, resolve};
 pub use time::{Bucket, BucketCursor, BucketWidth, TimeRange, Timestamp, Zone, parse_moment};
 pub use tokens::{TokenCounts, TokenUsage};
+
+pub use aggregate::{AggregateQuery, AggregateRow, Dimension, GroupKey, Measures, TokenSums};
+pub use cost::{Cost, UnpricedReason};
+pub use price::{CostConfig, ModelRule, PriceOrigin, Rates};
+pub use query::{Cursor, Filter, Page, PageQuery, RecordQuery};
+pub use record::{Attribution, ExecutionPayload, LlmExecution, Record, Usage, UsagePayload};
+pub use store::{
+    Appended, CostRevision, CostStore, PriceList, PromptStore, Prune, Pruned, RecordStore, Revised,
+    Store,
+};

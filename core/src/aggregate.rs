@@ -1,0 +1,344 @@
+//! What records add up to: the question, the measures, and the recount that defines the answer.
+//! Invariant: measures only add and subtract (no minimum, no maximum), so parts can be combined.
+
+use std::collections::BTreeMap;
+
+use crate::cost::Cost;
+use crate::histogram::Histogram;
+use crate::id::PromptId;
+use crate::label::Label;
+use crate::money::Usd;
+use crate::query::Filter;
+use crate::record::{LlmExecution, Usage};
+use crate::status::{ErrorCategory, Status};
+use crate::time::{Bucket, BucketCursor, TimeRange, Timestamp};
+use crate::tokens::TokenUsage;
+
+/// What to group by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dimension {
+    /// The prompt.
+    Prompt,
+    /// The version of the prompt; only meaningful together with [`Dimension::Prompt`] or a filter.
+    Version,
+    /// The environment.
+    Environment,
+    /// The provider: only an execution has one.
+    Provider,
+    /// The asked model: only an execution has one.
+    Model,
+}
+
+impl Dimension {
+    /// Whether only an execution has it.
+    pub fn needs_execution(self) -> bool {
+        matches!(self, Self::Provider | Self::Model)
+    }
+}
+
+/// A question to [`RecordStore::aggregate`](crate::RecordStore::aggregate).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AggregateQuery {
+    /// When records started.
+    pub range: TimeRange,
+    /// Which of them.
+    pub filter: Filter,
+    /// What to group by; the order says nothing.
+    pub group_by: Vec<Dimension>,
+    /// Which stretches of time to tell apart.
+    pub bucket: Option<Bucket>,
+}
+
+impl AggregateQuery {
+    /// Whether uses cannot be told: the question names what only an execution has.
+    pub fn needs_execution(&self) -> bool {
+        self.filter.needs_execution() || self.group_by.iter().any(|by| by.needs_execution())
+    }
+}
+
+/// What the records of a row have in common: set for what was grouped by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupKey {
+    /// The start of the bucket.
+    pub bucket: Option<Timestamp>,
+    /// The prompt.
+    pub prompt: Option<PromptId>,
+    /// The version.
+    pub version: Option<u32>,
+    /// The environment.
+    pub environment: Option<Label>,
+    /// The provider.
+    pub provider: Option<Label>,
+    /// The asked model.
+    pub model: Option<Label>,
+}
+
+/// One row of an answer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AggregateRow {
+    /// What its records have in common.
+    pub key: GroupKey,
+    /// What they add up to.
+    pub measures: Measures,
+}
+
+/// What a set of records adds up to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Measures {
+    /// Renders; `None` where the question names what only an execution has.
+    pub uses: Option<u64>,
+    /// Executions, indexed by [`Status::code`].
+    pub by_status: [u64; Status::ALL.len()],
+    /// Failed and cancelled executions, indexed by [`ErrorCategory::code`].
+    pub by_error: [u64; ErrorCategory::ALL.len()],
+    /// Sums of the counts that were reported.
+    pub tokens: TokenSums,
+    /// Sum of the known costs in pico-dollars.
+    pub cost_pico: i128,
+    /// Finished executions whose cost is known.
+    pub priced: u64,
+    /// Finished executions whose cost is not.
+    pub unpriced: u64,
+    /// Latencies in milliseconds.
+    pub latency_ms: Histogram,
+    /// Times to the first token in milliseconds.
+    pub time_to_first_token_ms: Histogram,
+}
+
+/// Sums of token counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TokenSums {
+    /// Executions that reported tokens.
+    pub reported: u64,
+    /// See [`TokenCounts`](crate::TokenCounts) for this and the following.
+    pub input: u64,
+    /// Output tokens.
+    pub output: u64,
+    /// Input tokens from a cache.
+    pub cache_read: u64,
+    /// Input tokens written to a cache.
+    pub cache_write: u64,
+    /// Those of them kept for an hour.
+    pub cache_write_1h: u64,
+    /// Output tokens of reasoning.
+    pub reasoning: u64,
+    /// Input tokens of audio.
+    pub audio_input: u64,
+    /// Output tokens of audio.
+    pub audio_output: u64,
+}
+
+impl TokenSums {
+    fn each(&mut self) -> [&mut u64; 9] {
+        let Self {
+            reported,
+            input,
+            output,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            reasoning,
+            audio_input,
+            audio_output,
+        } = self;
+        [
+            reported,
+            input,
+            output,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            reasoning,
+            audio_input,
+            audio_output,
+        ]
+    }
+
+    /// Input and output together.
+    pub fn total(&self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+
+    /// Adds all of `other`. A sum stays at the largest 64-bit number rather than wrap, which
+    /// takes eighteen million calls of [`TokenCounts::MAX`](crate::TokenCounts::MAX) each.
+    pub fn merge(&mut self, other: &Self) {
+        let mut other = *other;
+        for (sum, part) in self.each().into_iter().zip(other.each()) {
+            *sum = sum.saturating_add(*part);
+        }
+    }
+}
+
+impl From<&TokenUsage> for TokenSums {
+    fn from(usage: &TokenUsage) -> Self {
+        Self {
+            reported: 1,
+            input: usage.input,
+            output: usage.output,
+            cache_read: usage.cache_read,
+            cache_write: usage.cache_write,
+            cache_write_1h: usage.cache_write_1h,
+            reasoning: usage.reasoning,
+            audio_input: usage.audio_input,
+            audio_output: usage.audio_output,
+        }
+    }
+}
+
+impl Measures {
+    /// Executions in any status.
+    pub fn executions(&self) -> u64 {
+        self.by_status.iter().sum()
+    }
+
+    /// Executions in `status`.
+    pub fn in_status(&self, status: Status) -> u64 {
+        self.by_status[usize::from(status.code())]
+    }
+
+    /// Executions that are over: success, error, timeout and cancelled.
+    pub fn finished(&self) -> u64 {
+        self.executions() - self.in_status(Status::Pending)
+    }
+
+    /// Executions that failed: error and timeout.
+    pub fn failed(&self) -> u64 {
+        self.in_status(Status::Error) + self.in_status(Status::Timeout)
+    }
+
+    /// The part of the finished that succeeded, 0 to 1; `None` when nothing finished.
+    pub fn success_rate(&self) -> Option<f64> {
+        ratio(self.in_status(Status::Success), self.finished())
+    }
+
+    /// The part of the finished that failed, 0 to 1; `None` when nothing finished.
+    pub fn error_rate(&self) -> Option<f64> {
+        ratio(self.failed(), self.finished())
+    }
+
+    /// The sum of the known costs.
+    pub fn cost(&self) -> Usd {
+        Usd::from_pico(self.cost_pico).unwrap_or_default()
+    }
+
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.uses = match (self.uses, other.uses) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
+        self.by_status.iter_mut().zip(other.by_status).for_each(|(sum, n)| *sum += n);
+        self.by_error.iter_mut().zip(other.by_error).for_each(|(sum, n)| *sum += n);
+        self.tokens.merge(&other.tokens);
+        self.cost_pico += other.cost_pico;
+        self.priced += other.priced;
+        self.unpriced += other.unpriced;
+        self.latency_ms.merge(&other.latency_ms);
+        self.time_to_first_token_ms.merge(&other.time_to_first_token_ms);
+    }
+}
+
+/// `part / whole`; `None` when the whole is 0.
+pub(crate) fn ratio(part: u64, whole: u64) -> Option<f64> {
+    #[allow(clippy::cast_precision_loss, reason = "a rate is shown, never added up")]
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+/// Counts records one by one into the rows of an answer: what `aggregate` means.
+///
+/// A store may feed it the records of a range (hot fields suffice), in any order, those that the
+/// range or the filter leaves out included.
+#[derive(Debug)]
+pub struct Recount<'a> {
+    query: &'a AggregateQuery,
+    bucket: Option<BucketCursor>,
+    rows: BTreeMap<GroupKey, Measures>,
+}
+
+impl<'a> Recount<'a> {
+    /// An empty answer to `query`.
+    pub fn new(query: &'a AggregateQuery) -> Self {
+        let mut recount =
+            Self { query, bucket: query.bucket.map(BucketCursor::new), rows: BTreeMap::new() };
+        if query.group_by.is_empty() && query.bucket.is_none() {
+            recount.row(GroupKey::default());
+        }
+        recount
+    }
+
+    fn row(&mut self, key: GroupKey) -> &mut Measures {
+        let uses = (!self.query.needs_execution()).then_some(0);
+        self.rows.entry(key).or_insert_with(|| Measures { uses, ..Measures::default() })
+    }
+
+    fn groups(&self, by: Dimension) -> bool {
+        self.query.group_by.contains(&by)
+    }
+
+    /// Counts a usage.
+    pub fn usage(&mut self, usage: &Usage) {
+        if self.query.needs_execution()
+            || !self.query.range.contains(usage.created_at)
+            || !self.query.filter.matches_usage(usage)
+        {
+            return;
+        }
+        let of = &usage.attribution;
+        let key = GroupKey {
+            bucket: self.bucket.as_mut().map(|bucket| bucket.start_of(usage.created_at)),
+            prompt: self.groups(Dimension::Prompt).then_some(of.prompt),
+            version: self.groups(Dimension::Version).then_some(of.version),
+            environment: self.groups(Dimension::Environment).then(|| of.environment.clone()),
+            provider: None,
+            model: None,
+        };
+        if let Some(uses) = &mut self.row(key).uses {
+            *uses += 1;
+        }
+    }
+
+    /// Counts an execution.
+    pub fn execution(&mut self, execution: &LlmExecution) {
+        if !self.query.range.contains(execution.created_at)
+            || !self.query.filter.matches_execution(execution)
+        {
+            return;
+        }
+        let of = &execution.attribution;
+        let key = GroupKey {
+            bucket: self.bucket.as_mut().map(|bucket| bucket.start_of(execution.created_at)),
+            prompt: self.groups(Dimension::Prompt).then_some(of.prompt),
+            version: self.groups(Dimension::Version).then_some(of.version),
+            environment: self.groups(Dimension::Environment).then(|| of.environment.clone()),
+            provider: self.groups(Dimension::Provider).then(|| execution.provider.clone()),
+            model: self.groups(Dimension::Model).then(|| execution.model.clone()),
+        };
+        let row = self.row(key);
+        row.by_status[usize::from(execution.status.code())] += 1;
+        if let Some(category) = execution.error_category {
+            row.by_error[usize::from(category.code())] += 1;
+        }
+        if let Some(tokens) = &execution.tokens {
+            row.tokens.merge(&tokens.into());
+        }
+        match execution.cost.as_ref().map(Cost::usd) {
+            Some(Some(usd)) => {
+                row.cost_pico += usd.to_pico();
+                row.priced += 1;
+            }
+            Some(None) => row.unpriced += 1,
+            None => {}
+        }
+        if let Some(ms) = execution.latency_ms {
+            row.latency_ms.record(ms);
+        }
+        if let Some(ms) = execution.time_to_first_token_ms {
+            row.time_to_first_token_ms.record(ms);
+        }
+    }
+
+    /// The rows, sorted by their key.
+    pub fn finish(self) -> Vec<AggregateRow> {
+        self.rows.into_iter().map(|(key, measures)| AggregateRow { key, measures }).collect()
+    }
+}

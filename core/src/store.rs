@@ -1,0 +1,193 @@
+//! The contract of a store, in three small traits that one suite checks for every store.
+//! Callers make ids and times; a store writes what it is given and judges only what it must.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::aggregate::{AggregateQuery, AggregateRow};
+use crate::error::Result;
+use crate::id::{ExecutionId, PromptId, UsageId};
+use crate::price::CostConfig;
+use crate::prompt::{Prompt, PromptVersion};
+use crate::query::{Page, PageQuery, RecordQuery};
+use crate::record::{LlmExecution, Record, Usage};
+use crate::slug::Slug;
+use crate::time::Timestamp;
+use crate::{cost::Cost, label::Label};
+
+/// Everything that PromptEngine keeps: implemented for whatever implements the three parts.
+pub trait Store: PromptStore + RecordStore + CostStore {}
+
+impl<T: PromptStore + RecordStore + CostStore + ?Sized> Store for T {}
+
+/// Prompts and their versions.
+///
+/// A write that lost a race is a `Conflict` and changes nothing. Slugs and ids are unique for ever.
+#[async_trait]
+pub trait PromptStore: fmt::Debug + Send + Sync + 'static {
+    /// Writes a new prompt (revision 1), with its first version where it has one.
+    ///
+    /// # Errors
+    /// `Conflict` if its slug or id is taken.
+    async fn insert_prompt(&self, prompt: &Prompt, first: Option<&PromptVersion>) -> Result<()>;
+
+    /// Replaces a prompt whose stored revision is `prompt.revision - 1`, and adds a version where
+    /// one is given, in one step. The slug, id and creation time of a prompt never change.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such prompt; `Conflict` if the stored revision is another one, or
+    /// the version number exists: two writers cannot both make version 4.
+    async fn update_prompt(&self, prompt: &Prompt, version: Option<&PromptVersion>) -> Result<()>;
+
+    /// The prompt of `slug`.
+    async fn prompt_by_slug(&self, slug: &Slug) -> Result<Option<Prompt>>;
+
+    /// The prompt of `id`.
+    async fn prompt(&self, id: PromptId) -> Result<Option<Prompt>>;
+
+    /// All prompts by slug, a page at a time.
+    async fn list_prompts(&self, page: &PageQuery) -> Result<Page<Prompt>>;
+
+    /// One version of a prompt.
+    async fn version(&self, prompt: PromptId, number: u32) -> Result<Option<PromptVersion>>;
+
+    /// The versions of a prompt, newest first, a page at a time.
+    async fn list_versions(
+        &self,
+        prompt: PromptId,
+        page: &PageQuery,
+    ) -> Result<Page<PromptVersion>>;
+}
+
+/// Usages and executions, and what they add up to.
+#[async_trait]
+pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
+    /// Writes `records` in one transaction: all of them or none. A batch counts as if its records
+    /// came one after the other.
+    ///
+    /// - The same usage again changes nothing.
+    /// - A finished execution replaces its pending self. The first finished one wins: a later
+    ///   one, and a pending one that comes late, change nothing.
+    /// - An execution may come before its usage, and finished without ever having been pending.
+    ///
+    /// # Errors
+    /// - `Conflict`, naming the record, if one of its id is stored (or earlier in the batch) whose
+    ///   start time, attribution, usage or asked model differs.
+    /// - `Invalid`, naming the record, if it breaks [`LlmExecution::validate`], or started before
+    ///   the raw horizon (the message says `before the raw horizon`).
+    async fn append(&self, records: &[Record]) -> Result<Appended>;
+
+    /// The measures of all records in a range, grouped. Rows come sorted by their key; a key
+    /// without records has no row; without groups and bucket there is exactly one row. One answer
+    /// reads one snapshot.
+    async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<AggregateRow>>;
+
+    /// A usage with its payload.
+    async fn usage(&self, id: UsageId) -> Result<Option<Usage>>;
+
+    /// An execution with its payload.
+    async fn execution(&self, id: ExecutionId) -> Result<Option<LlmExecution>>;
+
+    /// Usages without payloads, newest first (by time, then id), a page at a time. Of the filter's
+    /// fields those that only an execution has (provider, model, statuses) match no usage.
+    async fn list_usages(&self, query: &RecordQuery) -> Result<Page<Usage>>;
+
+    /// Executions without payloads, newest first (by time, then id), a page at a time.
+    async fn list_executions(&self, query: &RecordQuery) -> Result<Page<LlmExecution>>;
+
+    /// Changes the cost of finished executions, each only if it still has the expected cost, all
+    /// in one transaction; answers one outcome a revision, in order.
+    async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>>;
+
+    /// Deletes old payloads and old records, at most `limit` of each, oldest first. Deleting
+    /// records moves the raw horizon to `raw_before` (never back) in the same transaction.
+    async fn prune(&self, prune: &Prune) -> Result<Pruned>;
+
+    /// The moment before which records were deleted and are refused; `None` if never pruned.
+    async fn raw_horizon(&self) -> Result<Option<Timestamp>>;
+}
+
+/// Prices over time.
+#[async_trait]
+pub trait CostStore: fmt::Debug + Send + Sync + 'static {
+    /// All prices, with the generation that the next change must name.
+    async fn cost_configs(&self) -> Result<PriceList>;
+
+    /// The generation of the prices: it grows with every change. Cheap, to be asked often.
+    async fn price_generation(&self) -> Result<u64>;
+
+    /// Adds prices, and replaces those whose id is stored, in one step; nothing is ever deleted.
+    ///
+    /// # Errors
+    /// - `Conflict` if the stored generation is not `expected`: somebody else changed prices.
+    /// - `Invalid` if a price breaks [`CostConfig::validate`], or two of one origin, provider,
+    ///   model rule and service tier would overlap (see [`CostConfig::check_overlaps`]).
+    async fn put_cost_configs(&self, configs: &[CostConfig], expected: u64) -> Result<()>;
+}
+
+/// All prices of a store at one generation.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PriceList {
+    /// Counts the changes of prices.
+    pub generation: u64,
+    /// The prices, sorted by id.
+    pub configs: Vec<CostConfig>,
+}
+
+/// What [`RecordStore::append`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Records that were new, or finished a pending one.
+    pub stored: u64,
+    /// Records that changed nothing.
+    pub unchanged: u64,
+}
+
+/// A change of one execution's cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CostRevision {
+    /// The execution.
+    pub id: ExecutionId,
+    /// The cost it must still have.
+    pub expected: Cost,
+    /// The cost it gets.
+    pub new: Cost,
+    /// The model whose price the new cost was taken from.
+    pub priced_model: Option<Label>,
+}
+
+/// What became of a [`CostRevision`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Revised {
+    /// The cost was changed.
+    Changed,
+    /// The execution has another cost by now, or is pending.
+    Mismatch,
+    /// There is no such execution.
+    NotFound,
+}
+
+/// What to delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prune {
+    /// Payloads of records that started before this moment.
+    pub payloads_before: Option<Timestamp>,
+    /// Records (and their payloads) that started before this moment.
+    pub raw_before: Option<Timestamp>,
+    /// How many payloads, usages and executions to delete at most, each.
+    pub limit: u32,
+}
+
+/// What was deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Payloads.
+    pub payloads: u64,
+    /// Usages.
+    pub usages: u64,
+    /// Executions.
+    pub executions: u64,
+    /// Whether nothing is left to delete.
+    pub done: bool,
+}
