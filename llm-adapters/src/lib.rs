@@ -1,1 +1,8 @@
-//! placeholder
+//! Model clients for PromptEngine. Wire types of a provider never leave this crate.
+//! Invariant: one call of a client is one physical request; nothing here retries.
+
+#[cfg(feature = "mock-server")]
+mod mock_server;
+
+#[cfg(feature = "mock-server")]
+pub use mock_server::MockServer;
