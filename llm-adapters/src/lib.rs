@@ -3,6 +3,10 @@
 
 #[cfg(feature = "mock-server")]
 mod mock_server;
+#[cfg(feature = "openai")]
+mod openai;
 
 #[cfg(feature = "mock-server")]
 pub use mock_server::MockServer;
+#[cfg(feature = "openai")]
+pub use openai::OpenAi;
