@@ -2,6 +2,7 @@
 //! No driver, no SQL, no HTTP: backends and model clients depend on this crate, never the reverse.
 
 pub mod aggregate;
+pub mod analytics;
 mod cost;
 pub mod error;
 pub mod histogram;
@@ -37,6 +38,7 @@ pub use time::{Bucket, BucketCursor, BucketWidth, TimeRange, Timestamp, Zone, pa
 pub use tokens::{TokenCounts, TokenUsage};
 
 pub use aggregate::{AggregateQuery, AggregateRow, Dimension, GroupKey, Measures, TokenSums};
+pub use analytics::{Analytics, GroupBy, StatsQuery, TopBy};
 pub use cost::{Cost, UnpricedReason};
 pub use price::{CostConfig, ModelRule, PriceOrigin, Rates};
 pub use query::{Cursor, Filter, Page, PageQuery, RecordQuery};
