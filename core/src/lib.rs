@@ -9,6 +9,7 @@ pub mod histogram;
 mod id;
 mod label;
 mod llm;
+mod memory;
 mod money;
 mod parameter;
 mod price;
@@ -28,6 +29,7 @@ pub use label::Label;
 pub use llm::{
     ChatReply, ChatRequest, ChatStream, LlmClient, LlmError, Message, Role, StreamEvent, ToolCall,
 };
+pub use memory::MemoryStore;
 pub use money::Usd;
 pub use parameter::{Parameter, ParameterType, Rules, text_of};
 pub use prompt::{Prompt, PromptStatus, PromptVersion};
