@@ -49,6 +49,21 @@ impl From<TimeRange> for StatsQuery {
 ///
 /// A query says which records count; the constants here are the ranges to take where nobody names one.
 /// [`Analytics::usage_stats`] is then of all time, [`StatsQuery::default`].
+///
+/// # Example: an empty store
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use std::sync::Arc;
+/// use prompt_engine_core::{Analytics, GroupBy, MemoryStore, StatsQuery, TimeRange};
+/// let analytics = Analytics::new(Arc::new(MemoryStore::new())).in_zone("Europe/Berlin".parse()?);
+/// let stats = analytics.usage_stats(&StatsQuery::default()).await?;
+/// assert_eq!((stats.total_executions, stats.success_rate), (0, None));
+/// let week = TimeRange::last_days(Analytics::COST_DAYS).into();
+/// let costs = analytics.cost_breakdown(GroupBy::default(), &week).await?;
+/// assert_eq!(costs.total_cost_usd.to_string(), "0");
+/// # Ok::<(), prompt_engine_core::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone)]
 pub struct Analytics {
     store: Arc<dyn Store>,
@@ -276,3 +291,7 @@ fn series<T>(
     }
     Ok(points)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;
