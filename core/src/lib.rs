@@ -16,6 +16,7 @@ mod price;
 mod prompt;
 pub mod query;
 mod record;
+mod recorder;
 mod slug;
 mod status;
 mod store;
@@ -45,6 +46,9 @@ pub use cost::{Cost, UnpricedReason};
 pub use price::{CostConfig, ModelRule, PriceOrigin, Rates};
 pub use query::{Cursor, Filter, Page, PageQuery, RecordQuery};
 pub use record::{Attribution, ExecutionPayload, LlmExecution, Record, Usage, UsagePayload};
+pub use recorder::{
+    DropReason, Mode, Overload, Recorded, Recorder, RecorderConfig, RecorderCounters, Reservation,
+};
 pub use store::{
     Appended, CostRevision, CostStore, PriceList, PromptStore, Prune, Pruned, RecordStore, Revised,
     Store,

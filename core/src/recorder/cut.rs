@@ -1,0 +1,163 @@
+//! Cuts the payload of a record to a number of bytes, and marks every cut.
+//! Invariant: what queries filter, group and add up is never touched, and no cut goes unmarked.
+
+use serde_json::{Map, Value};
+
+use super::weight::{map, weight};
+use crate::llm::ToolCall;
+use crate::record::{ExecutionPayload, Record, UsagePayload};
+
+/// More than any marker takes: `…[cut: 18446744073709551615 bytes]`. Shorter texts stay.
+const MARKER_ROOM: usize = 40;
+
+/// The key under which a map that was cut says so.
+const CUT_KEY: &str = "cut";
+
+/// Cuts the payload until the record weighs at most `budget`, if that can be.
+///
+/// Long texts are cut to one common length, short ones stay whole. Maps of many small values
+/// go first where they, not texts, take the room; the whole payload goes where nothing else helps.
+pub(super) fn cut(record: &mut Record, budget: usize) {
+    if weight(record) <= budget {
+        return;
+    }
+    while weight(record) - texts_weight(record) > budget / 2 && cut_largest_map(record) {}
+    let texts = texts_weight(record);
+    let room = budget.saturating_sub(weight(record) - texts);
+    let level = common_level(record, room);
+    each_text(record, &mut |text| cut_text(text, level));
+    if weight(record) > budget {
+        cut_payload(record);
+    }
+}
+
+/// The length to cut texts to so that together they take `room` bytes.
+fn common_level(record: &mut Record, room: usize) -> usize {
+    let mut lengths = Vec::new();
+    each_text(record, &mut |text| lengths.push(text.capacity()));
+    lengths.sort_unstable();
+    let mut room = room;
+    let mut left = lengths.len();
+    for length in lengths {
+        let share = room / left;
+        if length > share {
+            return share;
+        }
+        room -= length;
+        left -= 1;
+    }
+    usize::MAX
+}
+
+fn cut_text(text: &mut String, level: usize) {
+    if text.capacity() <= level {
+        return;
+    }
+    if text.len() <= level.max(MARKER_ROOM) {
+        text.shrink_to_fit();
+        return;
+    }
+    let keep = text.floor_char_boundary(level.saturating_sub(MARKER_ROOM));
+    let (kept, gone) = text.split_at(keep);
+    let marker = marker(gone.len());
+    let mut short = String::with_capacity(kept.len() + marker.len());
+    short.push_str(kept);
+    short.push_str(&marker);
+    *text = short;
+}
+
+fn marker(bytes: usize) -> String {
+    format!("…[cut: {bytes} bytes]")
+}
+
+fn marked_map(bytes: usize) -> Map<String, Value> {
+    Map::from_iter([(CUT_KEY.to_owned(), Value::String(marker(bytes)))])
+}
+
+/// Replaces the largest map by a marker; `false` where none is left that is worth it.
+fn cut_largest_map(record: &mut Record) -> bool {
+    let maps: [Option<&mut Map<String, Value>>; 2] = match record {
+        Record::Usage(usage) => match &mut usage.payload {
+            Some(payload) => [Some(&mut payload.parameters), Some(&mut payload.metadata)],
+            None => [None, None],
+        },
+        Record::Execution(execution) => match &mut execution.payload {
+            Some(payload) => [Some(&mut payload.settings), Some(&mut payload.response_metadata)],
+            None => [None, None],
+        },
+    };
+    let largest =
+        maps.into_iter().flatten().map(|fields| (map(fields), fields)).max_by_key(|m| m.0);
+    match largest {
+        Some((bytes, fields)) if bytes > map(&marked_map(bytes)) => {
+            *fields = marked_map(bytes);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn cut_payload(record: &mut Record) {
+    let before = weight(record);
+    match record {
+        Record::Usage(usage) => {
+            usage.payload = Some(UsagePayload {
+                content: marker(before - size_of::<Record>()),
+                ..UsagePayload::default()
+            });
+        }
+        Record::Execution(execution) => {
+            execution.payload = Some(ExecutionPayload {
+                response_metadata: marked_map(before - size_of::<Record>()),
+                ..ExecutionPayload::default()
+            });
+        }
+    }
+}
+
+fn texts_weight(record: &mut Record) -> usize {
+    let mut sum = 0;
+    each_text(record, &mut |text| sum += text.capacity());
+    sum
+}
+
+fn each_text(record: &mut Record, f: &mut dyn FnMut(&mut String)) {
+    match record {
+        Record::Usage(usage) => {
+            let Some(payload) = &mut usage.payload else { return };
+            each_in_map(&mut payload.parameters, f);
+            f(&mut payload.content);
+            payload.system_message.iter_mut().for_each(&mut *f);
+            each_in_map(&mut payload.metadata, f);
+        }
+        Record::Execution(execution) => {
+            let Some(payload) = &mut execution.payload else { return };
+            for message in &mut payload.messages_sent {
+                f(&mut message.content);
+                each_in_tools(&mut message.tool_calls, f);
+            }
+            each_in_map(&mut payload.settings, f);
+            payload.response_content.iter_mut().for_each(&mut *f);
+            each_in_tools(&mut payload.tool_calls, f);
+            payload.error_message.iter_mut().for_each(&mut *f);
+            each_in_map(&mut payload.response_metadata, f);
+        }
+    }
+}
+
+fn each_in_tools(calls: &mut [ToolCall], f: &mut dyn FnMut(&mut String)) {
+    calls.iter_mut().for_each(|call| f(&mut call.arguments));
+}
+
+fn each_in_map(fields: &mut Map<String, Value>, f: &mut dyn FnMut(&mut String)) {
+    fields.iter_mut().for_each(|(_, value)| each_in_value(value, f));
+}
+
+fn each_in_value(value: &mut Value, f: &mut dyn FnMut(&mut String)) {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Value::String(text) => f(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| each_in_value(item, f)),
+        Value::Object(fields) => each_in_map(fields, f),
+    }
+}
