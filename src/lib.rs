@@ -1,1 +1,45 @@
-//! placeholder
+//! PromptEngine: a versioned store for the prompts of a Rust service, and complete sight of their use.
+//!
+//! `render` a prompt and a [`Usage`] is recorded; run it through a client and every physical call
+//! becomes an [`LlmExecution`] with messages, answer, tokens, latency, cost, status and error;
+//! [`Engine::analytics`] answers what it all cost, how it performs, what fails, what is used most.
+//!
+//! # Example: from a prompt to what it cost
+//! ```
+//! use prompt_engine::{NewPrompt, PromptEngine, StatsQuery, VersionDraft, params};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let engine = PromptEngine::connect("memory:").await?; // or sqlite://prompts.db
+//! let draft = VersionDraft { content: "Welcome, {{name}}!".into(), ..VersionDraft::default() };
+//! engine.prompts().create(NewPrompt::new("welcome-mail".parse()?, draft)).await?;
+//!
+//! let rendered = engine.render("welcome-mail", params! { "name" => "John" }).session("abc123").await?;
+//! assert_eq!(rendered.content(), "Welcome, John!");
+//!
+//! engine.flush().await;
+//! let stats = engine.analytics().usage_stats(&StatsQuery::default()).await?;
+//! assert_eq!(stats.total_uses, Some(1));
+//! # Ok::<(), prompt_engine::Error>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # Features
+//! | feature | what it adds |
+//! |---|---|
+//! | `sqlite` (default) | the embedded store, URL `sqlite://path/to/file.db` |
+//! | `openai` | the client of OpenAI and of every server that speaks Chat Completions |
+//!
+//! The store in memory, URL `memory:`, is always there: it is meant for tests.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod connect;
+
+pub use connect::{PromptEngine, open_store};
+pub use prompt_engine_core::*;
+
+/// The client of OpenAI and of every server that speaks Chat Completions.
+#[cfg(feature = "openai")]
+pub mod openai {
+    pub use prompt_engine_llm::OpenAi;
+    pub use secrecy::SecretString;
+}

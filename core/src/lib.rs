@@ -4,6 +4,7 @@
 pub mod aggregate;
 pub mod analytics;
 mod cost;
+mod engine;
 pub mod error;
 pub mod histogram;
 mod id;
@@ -13,10 +14,12 @@ mod memory;
 mod money;
 mod parameter;
 mod price;
+mod price_book;
 mod prompt;
 pub mod query;
 mod record;
 mod recorder;
+mod seed;
 mod slug;
 mod status;
 mod store;
@@ -24,6 +27,11 @@ mod template;
 mod time;
 mod tokens;
 
+pub use engine::{
+    Activation, Engine, EngineBuilder, Execute, ExecuteError, Executed, ExecutionHandle,
+    ExecutionLog, ExecutionOutcome, ExecutionStream, NewPrompt, ObservabilityService, Prices,
+    PromptUpdate, Prompts, Render, RenderedPrompt, UsageHandle, UsageLog, VersionDraft,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use id::{CostConfigId, ExecutionId, PromptId, UsageId};
 pub use label::Label;
@@ -44,11 +52,13 @@ pub use aggregate::{AggregateQuery, AggregateRow, Dimension, GroupKey, Measures,
 pub use analytics::{Analytics, GroupBy, StatsQuery, TopBy};
 pub use cost::{Cost, UnpricedReason};
 pub use price::{CostConfig, ModelRule, PriceOrigin, Rates};
+pub use price_book::{PriceBook, PriceRequest, Quote};
 pub use query::{Cursor, Filter, Page, PageQuery, RecordQuery};
 pub use record::{Attribution, ExecutionPayload, LlmExecution, Record, Usage, UsagePayload};
 pub use recorder::{
     DropReason, Mode, Overload, Recorded, Recorder, RecorderConfig, RecorderCounters, Reservation,
 };
+pub use seed::seed_prices;
 pub use store::{
     Appended, CostRevision, CostStore, PriceList, PromptStore, Prune, Pruned, RecordStore, Revised,
     Store,

@@ -2,7 +2,6 @@
 //! Invariant: a value that passed [`Parameter::check`] has the type and keeps the rules of its parameter.
 
 use std::borrow::Cow;
-use std::str::FromStr;
 
 use regex::Regex;
 use rust_decimal::Decimal;

@@ -2,7 +2,6 @@
 //! Invariant: a [`PromptVersion`] never changes; what would change it makes the next one.
 
 use std::collections::HashSet;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 

@@ -174,6 +174,7 @@ impl LlmExecution {
 /// One thing to append to a store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "most records are executions: a box would cost each")]
 pub enum Record {
     /// A render.
     Usage(Usage),

@@ -24,7 +24,7 @@ pub use outcome::{DropReason, Recorded};
 use crate::record::Record;
 use crate::store::RecordStore;
 use queue::{LEAST_BYTES, Queue, TICKET_BYTES, Ticket};
-use weight::weight;
+pub(crate) use weight::weight;
 use writer::Writer;
 
 /// Records what happens, through one writer task.

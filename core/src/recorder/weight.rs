@@ -11,7 +11,7 @@ use crate::record::{ExecutionPayload, Record, UsagePayload};
 const MAP_SLOT: usize = (size_of::<String>() + size_of::<Value>()) * 3 / 2;
 
 /// The memory of `record` in bytes, itself included.
-pub(super) fn weight(record: &Record) -> usize {
+pub(crate) fn weight(record: &Record) -> usize {
     size_of::<Record>()
         + match record {
             Record::Usage(usage) => usage.payload.as_ref().map_or(0, usage_payload),

@@ -1,0 +1,294 @@
+//! One physical call from its start to its record, however it ends.
+//! Invariant: a call is recorded exactly once as finished; one that is dropped is recorded as
+//! cancelled, with what was seen of it. The place in the queue is taken before the request is sent.
+
+use std::time::Instant;
+
+use serde_json::{Map, Value};
+
+use super::Engine;
+use super::render::extend;
+use crate::cost::{Cost, UnpricedReason};
+use crate::id::{ExecutionId, UsageId};
+use crate::label::Label;
+use crate::llm::{ChatReply, ChatRequest, LlmError};
+use crate::price_book::PriceRequest;
+use crate::record::{Attribution, ExecutionPayload, LlmExecution, Record};
+use crate::recorder::{DropReason, Recorded, Reservation, weight};
+use crate::status::{ErrorCategory, Status};
+use crate::time::Timestamp;
+use crate::tokens::TokenUsage;
+
+/// Room for the answer, beside what was sent, before it must be cut if the queue is full.
+const ANSWER_BYTES: usize = 8 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Call {
+    engine: Engine,
+    /// Taken when the call is finished.
+    open: Option<Open>,
+    pub(super) id: ExecutionId,
+    started: Instant,
+    first_token_ms: Option<u64>,
+    seen: String,
+    span: tracing::Span,
+}
+
+#[derive(Debug)]
+struct Open {
+    execution: LlmExecution,
+    place: Result<Reservation, DropReason>,
+}
+
+/// How a call that was measured elsewhere took its time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Measured {
+    pub(super) latency_ms: Option<u64>,
+    pub(super) time_to_first_token_ms: Option<u64>,
+}
+
+/// A finished call, with its way into the store.
+#[derive(Debug)]
+pub(super) struct Finished {
+    engine: Engine,
+    pub(super) execution: LlmExecution,
+    place: Result<Reservation, DropReason>,
+}
+
+impl Call {
+    /// Takes a place in the queue and records the call as pending.
+    pub(super) async fn begin(
+        engine: &Engine,
+        usage_id: UsageId,
+        attribution: Attribution,
+        provider: Label,
+        request: &ChatRequest,
+        metadata: Map<String, Value>,
+    ) -> Self {
+        let (id, now) = (ExecutionId::new(), Timestamp::now());
+        let model = Label::lossy(&request.model);
+        let mut execution = LlmExecution::pending(id, usage_id, attribution, provider, model, now);
+        execution.payload = Some(ExecutionPayload {
+            messages_sent: request.messages.clone(),
+            settings: settings_of(request),
+            response_metadata: metadata,
+            ..ExecutionPayload::default()
+        });
+        let recorder = &engine.inner.recorder;
+        let pending = Record::Execution(execution.clone());
+        let place = recorder.reserve(weight(&pending) + ANSWER_BYTES).await;
+        if place.is_ok() {
+            let _ = recorder.record_now(pending); // the finished record counts, and has its place
+        }
+        let span = span_of(engine, &execution);
+        Self {
+            engine: engine.clone(),
+            open: Some(Open { execution, place }),
+            id,
+            started: Instant::now(),
+            first_token_ms: None,
+            seen: String::new(),
+            span,
+        }
+    }
+
+    pub(super) fn span(&self) -> &tracing::Span {
+        &self.span
+    }
+
+    pub(super) fn started(&mut self, model: Option<&str>) {
+        if let (Some(open), Some(model)) = (&mut self.open, model.filter(|m| !m.is_empty())) {
+            open.execution.response_model = Some(Label::lossy(model));
+        }
+    }
+
+    /// Text that was streamed.
+    pub(super) fn saw(&mut self, text: &str) {
+        self.first_token_ms.get_or_insert_with(|| millis_since(self.started));
+        self.seen.push_str(text);
+    }
+
+    pub(super) fn succeed(&mut self, reply: &ChatReply, measured: Measured) -> Option<Finished> {
+        let mut open = self.open.take()?;
+        let execution = &mut open.execution;
+        if let Some(model) = reply.model.as_deref().filter(|model| !model.is_empty()) {
+            execution.response_model = Some(Label::lossy(model));
+        }
+        let counts = reply.tokens;
+        let tokens = counts.map(|counts| counts.check());
+        let tier = reply.metadata.get("service_tier").and_then(Value::as_str);
+        (execution.cost, execution.priced_model) = self.cost(execution, reply, &tokens, tier);
+        execution.tokens = tokens.and_then(Result::ok);
+        execution.status = Status::Success;
+        let seen = std::mem::take(&mut self.seen);
+        if let Some(payload) = &mut execution.payload {
+            let streamed = (!seen.is_empty()).then_some(seen);
+            payload.response_content = reply.content.clone().or(streamed);
+            payload.tool_calls.clone_from(&reply.tool_calls);
+            payload.finish_reason.clone_from(&reply.finish_reason);
+            extend(&mut payload.response_metadata, reply.metadata.clone());
+            if let (Some(counts), None) = (counts, execution.tokens) {
+                let raw = serde_json::to_value(counts).unwrap_or_default();
+                payload.response_metadata.insert("inconsistent_usage".to_owned(), raw);
+            }
+        }
+        Some(self.close(open, measured))
+    }
+
+    fn cost(
+        &self,
+        execution: &LlmExecution,
+        reply: &ChatReply,
+        tokens: &Option<crate::Result<TokenUsage>>,
+        service_tier: Option<&str>,
+    ) -> (Option<Cost>, Option<Label>) {
+        if let Some(usd) = reply.reported_cost {
+            let fits = usd.to_row().is_some();
+            let cost = Cost::Reported { usd };
+            return (
+                Some(if fits { cost } else { Cost::unpriced(UnpricedReason::Overflow) }),
+                None,
+            );
+        }
+        if let Some(Err(_)) = tokens {
+            return (Some(Cost::unpriced(UnpricedReason::InconsistentUsage)), None);
+        }
+        let quote = self.engine.price_book().price(&PriceRequest {
+            provider: &execution.provider,
+            model: &execution.model,
+            response_model: execution.response_model.as_deref(),
+            at: execution.created_at,
+            tokens: tokens.as_ref().and_then(|tokens| tokens.as_ref().ok()),
+            service_tier,
+        });
+        (Some(quote.cost), quote.priced_model)
+    }
+
+    pub(super) fn fail(&mut self, error: &LlmError, measured: Measured) -> Option<Finished> {
+        let mut open = self.open.take()?;
+        let execution = &mut open.execution;
+        execution.status = error.status();
+        execution.error_category = Some(error.category());
+        execution.http_status = error.http_status();
+        execution.cost = Some(Cost::unpriced(UnpricedReason::NoUsage));
+        let seen = std::mem::take(&mut self.seen);
+        if let Some(payload) = &mut execution.payload {
+            payload.response_content = (!seen.is_empty()).then_some(seen);
+            payload.error_message = Some(error.to_string());
+            if let Some(code) = error.code() {
+                payload.response_metadata.insert("error_code".to_owned(), code.into());
+            }
+            if let Some(wait) = error.retry_after() {
+                let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                payload.response_metadata.insert("retry_after_ms".to_owned(), ms.into());
+            }
+            extend(&mut payload.response_metadata, error.metadata().clone());
+        }
+        self.span.record("error.type", error.category().as_str());
+        Some(self.close(open, measured))
+    }
+
+    fn close(&self, mut open: Open, measured: Measured) -> Finished {
+        let execution = &mut open.execution;
+        let latency = measured.latency_ms.unwrap_or_else(|| millis_since(self.started));
+        execution.latency_ms = Some(latency);
+        execution.time_to_first_token_ms = measured.time_to_first_token_ms.or(self.first_token_ms);
+        let end = execution.created_at.saturating_add(std::time::Duration::from_millis(latency));
+        execution.completed_at = Some(end);
+        record_on(&self.span, execution, self.engine.inner.capture_content);
+        Finished { engine: self.engine.clone(), execution: open.execution, place: open.place }
+    }
+}
+
+impl Finished {
+    /// Hands the record over; where the engine is durable, waits for its commit.
+    pub(super) async fn settle(self) -> (LlmExecution, Recorded) {
+        let record = Record::Execution(self.execution.clone());
+        let recorded = match self.place {
+            Err(reason) => Recorded::Dropped(reason),
+            Ok(place) if self.engine.inner.durable => place.finish_durable(record).await,
+            Ok(place) => place.finish(record),
+        };
+        (self.execution, recorded)
+    }
+
+    /// Hands the record over without waiting.
+    fn hand_over(self) {
+        if let Ok(place) = self.place {
+            let _ = place.finish(Record::Execution(self.execution)); // nobody is left to be told
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let cancelled = LlmError::new(ErrorCategory::Cancelled, "the caller gave the call up");
+        if let Some(finished) = self.fail(&cancelled, Measured::default()) {
+            finished.hand_over();
+        }
+    }
+}
+
+fn millis_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn settings_of(request: &ChatRequest) -> Map<String, Value> {
+    let mut settings = request.extra.clone();
+    if let Some(temperature) = request.temperature {
+        settings.insert("temperature".to_owned(), temperature.into());
+    }
+    if let Some(max_tokens) = request.max_tokens {
+        settings.insert("max_tokens".to_owned(), max_tokens.into());
+    }
+    settings
+}
+
+/// The span of a call, with the attributes of OpenTelemetry's GenAI conventions v1.41.
+fn span_of(engine: &Engine, execution: &LlmExecution) -> tracing::Span {
+    use tracing::field::Empty;
+    let span = tracing::info_span!(
+        "chat",
+        otel.name = Empty,
+        gen_ai.operation.name = "chat",
+        gen_ai.provider.name = %execution.provider,
+        gen_ai.request.model = %execution.model,
+        gen_ai.response.model = Empty,
+        gen_ai.response.finish_reasons = Empty,
+        gen_ai.usage.input_tokens = Empty,
+        gen_ai.usage.output_tokens = Empty,
+        gen_ai.usage.cache_read.input_tokens = Empty,
+        gen_ai.input.messages = Empty,
+        gen_ai.output.messages = Empty,
+        error.r#type = Empty,
+    );
+    if !span.is_disabled() {
+        span.record("otel.name", format!("chat {}", execution.model));
+        if let Some(payload) = execution.payload.as_ref().filter(|_| engine.inner.capture_content) {
+            let messages = serde_json::to_string(&payload.messages_sent).unwrap_or_default();
+            span.record("gen_ai.input.messages", messages);
+        }
+    }
+    span
+}
+
+fn record_on(span: &tracing::Span, execution: &LlmExecution, capture_content: bool) {
+    if span.is_disabled() {
+        return;
+    }
+    if let Some(model) = &execution.response_model {
+        span.record("gen_ai.response.model", model.as_str());
+    }
+    if let Some(tokens) = &execution.tokens {
+        span.record("gen_ai.usage.input_tokens", tokens.input);
+        span.record("gen_ai.usage.output_tokens", tokens.output);
+        span.record("gen_ai.usage.cache_read.input_tokens", tokens.cache_read);
+    }
+    let Some(payload) = &execution.payload else { return };
+    if let Some(reason) = &payload.finish_reason {
+        span.record("gen_ai.response.finish_reasons", format!("[{reason:?}]"));
+    }
+    if let Some(content) = payload.response_content.as_deref().filter(|_| capture_content) {
+        span.record("gen_ai.output.messages", content);
+    }
+}

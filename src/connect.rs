@@ -1,0 +1,102 @@
+//! Which store a URL means.
+//! Invariant: a URL never says more than where and how to store; a build without a store says
+//! which feature a URL needs.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use prompt_engine_core::ErrorKind;
+use prompt_engine_core::{Engine, EngineBuilder, Error, MemoryStore, Result, Store};
+
+/// An [`Engine`] that knows how to open a store by its URL; all else is the engine's.
+///
+/// # Example: the store of a test
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use prompt_engine::PromptEngine;
+/// let engine = PromptEngine::connect("memory:").await?;
+/// assert!(engine.prompts().list().await?.is_empty());
+/// # Ok::<(), prompt_engine::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug, Clone)]
+pub struct PromptEngine(Engine);
+
+impl PromptEngine {
+    /// An engine with default settings over the store of `url`: `sqlite://prompts.db` or `memory:`.
+    ///
+    /// # Errors
+    /// `Invalid` for a URL that means no store, `Unsupported` for a store that this build lacks, and
+    /// whatever the store answers when it is opened.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::connect_with(url, EngineBuilder::default()).await
+    }
+
+    /// The same with settings of your own. A durable engine opens the store so that a commit
+    /// survives the loss of power.
+    ///
+    /// # Errors
+    /// As [`PromptEngine::connect`].
+    pub async fn connect_with(url: &str, settings: EngineBuilder) -> Result<Self> {
+        let store = open_store(url, settings.is_durable()).await?;
+        Self::with_store(store, settings).await
+    }
+
+    /// An engine over a store of your own.
+    ///
+    /// # Errors
+    /// Whatever the store answers when it is first read.
+    pub async fn with_store(store: Arc<dyn Store>, settings: EngineBuilder) -> Result<Self> {
+        settings.build(store).await.map(Self)
+    }
+
+    /// The settings of an engine, for [`PromptEngine::connect_with`].
+    pub fn builder() -> EngineBuilder {
+        Engine::builder()
+    }
+}
+
+impl Deref for PromptEngine {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.0
+    }
+}
+
+/// Opens the store of `url`; `durable` makes a commit survive the loss of power where the store
+/// leaves the choice.
+///
+/// # Errors
+/// As [`PromptEngine::connect`].
+#[allow(unused_variables, reason = "a store in memory has no choice")]
+pub async fn open_store(url: &str, durable: bool) -> Result<Arc<dyn Store>> {
+    let scheme = url.split_once(':').map(|(scheme, _)| scheme);
+    match scheme {
+        Some("memory") if url == "memory:" => Ok(Arc::new(MemoryStore::default())),
+        Some("sqlite") => Err(missing("sqlite")),
+        _ => Err(Error::invalid(format!(
+            "{} is no URL of a store; try sqlite://prompts.db or memory:",
+            without_password(url)
+        ))),
+    }
+}
+
+fn missing(feature: &str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "this build of prompt-engine lacks the store `{feature}`; enable its feature `{feature}`"
+        ),
+    )
+}
+
+/// The URL as it may be shown: what stands between `//` and `@` is left out.
+fn without_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(start), Some(at)) if start + 3 < at => {
+            format!("{:?}", format!("{}…{}", &url[..start + 3], &url[at..]))
+        }
+        _ => format!("{url:?}"),
+    }
+}
