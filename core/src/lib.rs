@@ -3,6 +3,8 @@
 
 pub mod aggregate;
 pub mod analytics;
+#[cfg(feature = "zstd")]
+pub mod codec;
 mod cost;
 mod engine;
 pub mod error;

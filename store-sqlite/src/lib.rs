@@ -1,1 +1,18 @@
-//! placeholder
+//! The embedded store of PromptEngine: one SQLite file, shared by any number of processes of a machine.
+//! The form of the file is described in `docs/sqlite-format.md`. What an answer means is decided in
+//! core; this crate writes rows and reads them back. No type of the driver leaves it.
+
+mod config;
+mod error;
+mod prices;
+mod prompts;
+mod prune;
+mod queries;
+mod records;
+mod rows;
+mod schema;
+mod store;
+mod terms;
+
+pub use config::{SqliteConfig, Synchronous};
+pub use store::SqliteStore;

@@ -1,0 +1,149 @@
+//! Where the file is and how it is used. Nothing is checked here that only opening can tell.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use prompt_engine_core::{Error, ErrorKind, Result};
+
+/// When a commit counts as written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Synchronous {
+    /// With the next checkpoint: a power failure may take the last commits, never the file.
+    #[default]
+    Normal,
+    /// At once: a commit survives a power failure.
+    Full,
+}
+
+/// How to open a [`SqliteStore`](crate::SqliteStore).
+///
+/// # Example: from a URL
+/// ```
+/// use prompt_engine_store_sqlite::{SqliteConfig, Synchronous};
+/// let config = SqliteConfig::from_url("sqlite://prompts.db?synchronous=full")?;
+/// assert_eq!(config.path.to_str(), Some("prompts.db"));
+/// assert_eq!(config.synchronous, Synchronous::Full);
+/// assert!(SqliteConfig::from_url("sqlite://prompts.db?sync=full").is_err());
+/// # Ok::<(), prompt_engine_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SqliteConfig {
+    /// The file; it is created if it does not exist.
+    pub path: PathBuf,
+    /// How long to wait for another writer.
+    pub busy_timeout: Duration,
+    /// When a commit counts as written.
+    pub synchronous: Synchronous,
+    /// How many reads may run at once.
+    pub readers: usize,
+}
+
+impl SqliteConfig {
+    /// The file at `path`, a busy timeout of 5 s, [`Synchronous::Normal`] and 4 readers.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            busy_timeout: Duration::from_secs(5),
+            synchronous: Synchronous::Normal,
+            readers: 4,
+        }
+    }
+
+    /// Waits up to `timeout` for another writer.
+    #[must_use]
+    pub fn with_busy_timeout(mut self, timeout: Duration) -> Self {
+        self.busy_timeout = timeout;
+        self
+    }
+
+    /// Sets when a commit counts as written.
+    #[must_use]
+    pub fn with_synchronous(mut self, synchronous: Synchronous) -> Self {
+        self.synchronous = synchronous;
+        self
+    }
+
+    /// Lets up to `readers` reads run at once (at least one).
+    #[must_use]
+    pub fn with_readers(mut self, readers: usize) -> Self {
+        self.readers = readers.max(1);
+        self
+    }
+
+    /// The configuration of `sqlite://<path>?<parameters>`: `sqlite://prompts.db` is relative,
+    /// `sqlite:///var/prompts.db` is absolute. Parameters: `synchronous` (`normal`, `full`),
+    /// `busy_timeout_ms` and `readers`. In the path, `%3F` stands for `?` and `%25` for `%`.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the parameter, if it is not known or has no such value; `Unsupported` for
+    /// a database in memory.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let refuse = |what: String| Error::invalid(format!("{url:?}: {what}"));
+        let rest = url
+            .strip_prefix("sqlite:")
+            .ok_or_else(|| refuse("a SQLite URL starts with sqlite://".to_owned()))?;
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        if path == ":memory:" {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{url:?}: SQLite is for files here; for a store in memory use memory:"),
+            ));
+        }
+        if path.is_empty() {
+            return Err(refuse("it names no file".to_owned()));
+        }
+        let path = percent_decoded(path)
+            .ok_or_else(|| refuse("a % in the path must be written %25".to_owned()))?;
+        let mut config = Self::new(path);
+        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let wrong = |takes: &str| refuse(format!("{name} takes {takes}, not {value:?}"));
+            match name {
+                "synchronous" => {
+                    config.synchronous = match value {
+                        "normal" => Synchronous::Normal,
+                        "full" => Synchronous::Full,
+                        _ => return Err(wrong("normal or full")),
+                    };
+                }
+                "busy_timeout_ms" => {
+                    let ms: u32 = value.parse().map_err(|_| wrong("milliseconds"))?;
+                    config.busy_timeout = Duration::from_millis(ms.into());
+                }
+                "readers" => {
+                    config.readers = match value.parse() {
+                        Ok(readers @ 1..=256) => readers,
+                        _ => return Err(wrong("a number from 1 to 256")),
+                    };
+                }
+                _ => {
+                    return Err(refuse(format!(
+                        "{name:?} is not a parameter; there are synchronous, busy_timeout_ms \
+                         and readers"
+                    )));
+                }
+            }
+        }
+        Ok(config)
+    }
+}
+
+/// `text` with `%XX` replaced by the byte; `None` if an escape is not one, or the bytes are no text.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let (hex, after) = rest.split_at_checked(2)?;
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|n| u8::try_from(n).ok());
+        bytes.push(16 * digit(hex[0])? + digit(hex[1])?);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
+}

@@ -1,0 +1,122 @@
+//! Prices: few rows, read as a whole and changed as a whole.
+//! Invariant: the generation moves in the transaction that changes a price, and only there.
+
+use prompt_engine_core::{
+    CostConfig, CostConfigId, CostStore, Error, Label, ModelRule, PriceList, PriceOrigin, Result,
+};
+use rusqlite::{Connection, Row, params};
+
+use crate::error::{Fault, Outcome};
+use crate::rows::{moment, optional, text};
+use crate::schema::{meta, set_meta};
+use crate::store::SqliteStore;
+
+const GENERATION: &str = "price_generation";
+/// Codes of `rule`.
+const EQUALS: u8 = 0;
+const STARTS_WITH: u8 = 1;
+
+#[async_trait::async_trait]
+impl CostStore for SqliteStore {
+    async fn cost_configs(&self) -> Result<PriceList> {
+        self.read(|_, conn| {
+            Ok(PriceList { generation: generation(conn)?, configs: configs(conn)? })
+        })
+        .await
+    }
+
+    async fn price_generation(&self) -> Result<u64> {
+        self.read(|_, conn| generation(conn)).await
+    }
+
+    async fn put_cost_configs(&self, new: &[CostConfig], expected: u64) -> Result<()> {
+        let new = new.to_vec();
+        self.write(move |_, conn| put(conn, &new, expected), |_, _, ()| Ok(())).await
+    }
+}
+
+fn generation(conn: &Connection) -> Outcome<u64> {
+    Ok(meta(conn, GENERATION)?.unwrap_or(0).cast_unsigned())
+}
+
+fn configs(conn: &Connection) -> Outcome<Vec<CostConfig>> {
+    let mut select = conn.prepare_cached(
+        "SELECT id, origin, provider, rule, model, service_tier, valid_from, valid_to, rates,
+                per_request, source
+         FROM prompt_engine_cost_configs ORDER BY id",
+    )?;
+    let mut rows = select.query([])?;
+    let mut configs = Vec::new();
+    while let Some(row) = rows.next()? {
+        configs.push(config(row)?);
+    }
+    Ok(configs)
+}
+
+fn config(row: &Row<'_>) -> Outcome<CostConfig> {
+    let wrong = |what: String| Fault::Row(format!("a price: {what}"));
+    let label = |column: usize| -> Outcome<Label> {
+        text(row.get_ref(column)?)?.ok_or_else(|| wrong("a text is missing".to_owned()))
+    };
+    let origin: u8 = row.get(1)?;
+    let rates: String = row.get(8)?;
+    let per_request: Option<String> = row.get(9)?;
+    Ok(CostConfig {
+        id: CostConfigId::from_bytes(row.get(0)?),
+        origin: PriceOrigin::from_code(origin)
+            .ok_or_else(|| wrong(format!("{origin} is no origin")))?,
+        provider: label(2)?,
+        rule: match row.get(3)? {
+            EQUALS => ModelRule::Equals(label(4)?),
+            STARTS_WITH => ModelRule::StartsWith(label(4)?),
+            rule => return Err(wrong(format!("{rule} is no rule"))),
+        },
+        service_tier: text(row.get_ref(5)?)?,
+        valid_from: optional(row.get(6)?, moment)?,
+        valid_to: optional(row.get(7)?, moment)?,
+        rates: serde_json::from_str(&rates).map_err(|error| wrong(error.to_string()))?,
+        per_request: optional(per_request, |text| {
+            text.parse().map_err(|_| wrong(format!("{text:?} is no rate")))
+        })?,
+        source: row.get(10)?,
+    })
+}
+
+fn put(conn: &Connection, new: &[CostConfig], expected: u64) -> Outcome<()> {
+    let generation = generation(conn)?;
+    if generation != expected {
+        return Err(Fault::Judged(Error::conflict(format!(
+            "somebody else changed prices: generation {generation} is not {expected}"
+        ))));
+    }
+    let mut upsert = conn.prepare_cached(
+        "INSERT OR REPLACE INTO prompt_engine_cost_configs
+             (id, origin, provider, rule, model, service_tier, valid_from, valid_to, rates,
+              per_request, source)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    for config in new {
+        config.validate()?;
+        let rule = match config.rule {
+            ModelRule::Equals(_) => EQUALS,
+            ModelRule::StartsWith(_) => STARTS_WITH,
+        };
+        let rates = serde_json::to_string(&config.rates)
+            .map_err(|error| Fault::Row(format!("rates: {error}")))?;
+        upsert.execute(params![
+            config.id.to_bytes(),
+            config.origin.code(),
+            config.provider.as_str(),
+            rule,
+            config.rule.text().as_str(),
+            config.service_tier.as_deref(),
+            config.valid_from.map(|at| at.as_micros()),
+            config.valid_to.map(|at| at.as_micros()),
+            rates,
+            config.per_request.map(|rate| rate.to_string()),
+            config.source,
+        ])?;
+    }
+    CostConfig::check_overlaps(&configs(conn)?)?;
+    set_meta(conn, GENERATION, generation.saturating_add(1).cast_signed())
+}

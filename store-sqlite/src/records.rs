@@ -1,0 +1,357 @@
+//! Appending records and changing their costs.
+//! Invariant: payloads are encoded before the writer is taken, which then only moves bytes.
+
+use prompt_engine_core::{
+    Appended, CostRevision, Error, LlmExecution, Record, Revised, Timestamp, Usage, codec,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::{Fault, Outcome};
+use crate::prune::{PAYLOADS_FROM, RAW_HORIZON};
+use crate::rows::{AttributionRow, CostRow};
+use crate::schema::{meta, set_meta};
+use crate::terms::{Kind, TermWriter};
+
+/// A record whose payload is bytes.
+pub(crate) struct Prepared {
+    record: Record,
+    payload: Option<Vec<u8>>,
+}
+
+/// Encodes the payloads of `records`.
+pub(crate) fn prepare(records: Vec<Record>) -> Outcome<Vec<Prepared>> {
+    let prepare = |mut record: Record| {
+        let payload = match &mut record {
+            Record::Usage(usage) => usage.payload.take().map(|p| codec::encode(&p)),
+            Record::Execution(execution) => execution.payload.take().map(|p| codec::encode(&p)),
+        };
+        Ok(Prepared { payload: payload.transpose()?, record })
+    };
+    records.into_iter().map(prepare).collect()
+}
+
+/// Writes `records` in order; the caller commits.
+pub(crate) fn append(
+    conn: &Connection,
+    terms: &mut TermWriter<'_>,
+    records: &[Prepared],
+) -> Outcome<Appended> {
+    let mut done = Appended::default();
+    let Some(earliest) = records.iter().map(|p| p.record.created_at()).min() else {
+        return Ok(done);
+    };
+    let horizon = meta(conn, RAW_HORIZON)?.map(Timestamp::from_micros).transpose()?;
+    if meta(conn, PAYLOADS_FROM)?.is_some_and(|from| earliest.as_micros() < from) {
+        set_meta(conn, PAYLOADS_FROM, earliest.as_micros())?;
+    }
+    let mut payloads = Payloads::new(conn)?;
+    for Prepared { record, payload } in records {
+        if let Record::Execution(execution) = record {
+            execution.validate()?;
+        }
+        if let Some(horizon) = horizon
+            && record.created_at() < horizon
+        {
+            return Err(Fault::Judged(Error::invalid(format!(
+                "{} started at {}, before the raw horizon of {horizon}",
+                record.name(),
+                record.created_at()
+            ))));
+        }
+        let payload = payload.as_deref();
+        let stored = match record {
+            Record::Usage(usage) => append_usage(conn, terms, &mut payloads, usage, payload)?,
+            Record::Execution(execution) => {
+                append_execution(conn, terms, &mut payloads, execution, payload)?
+            }
+        };
+        if stored {
+            done.stored += 1;
+        } else {
+            done.unchanged += 1;
+        }
+    }
+    Ok(done)
+}
+
+/// Gives ids to payloads. The row that names one is written first, and may turn out to be there.
+struct Payloads<'a> {
+    conn: &'a Connection,
+    next: i64,
+}
+
+impl<'a> Payloads<'a> {
+    fn new(conn: &'a Connection) -> Outcome<Self> {
+        let next = conn
+            .prepare_cached("SELECT coalesce(max(id), 0) + 1 FROM prompt_engine_payloads")?
+            .query_row([], |row| row.get(0))?;
+        Ok(Self { conn, next })
+    }
+
+    /// Keeps `data` under the id that `next` had.
+    fn insert(&mut self, data: Option<&[u8]>) -> Outcome<()> {
+        let Some(data) = data else { return Ok(()) };
+        self.conn
+            .prepare_cached("INSERT INTO prompt_engine_payloads (id, data) VALUES (?, ?)")?
+            .execute((self.next, data))?;
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Replaces what is under `old`; answers the id of `data`.
+    fn replace(&mut self, old: Option<i64>, data: Option<&[u8]>) -> Outcome<Option<i64>> {
+        match (old, data) {
+            (Some(old), Some(data)) => {
+                self.conn
+                    .prepare_cached("UPDATE prompt_engine_payloads SET data = ? WHERE id = ?")?
+                    .execute((data, old))?;
+                Ok(Some(old))
+            }
+            (Some(old), None) => {
+                self.conn
+                    .prepare_cached("DELETE FROM prompt_engine_payloads WHERE id = ?")?
+                    .execute([old])?;
+                Ok(None)
+            }
+            (None, Some(data)) => {
+                let id = self.next;
+                self.insert(Some(data))?;
+                Ok(Some(id))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+fn conflict(record: String, what: &str) -> Fault {
+    Fault::Judged(Error::conflict(format!("{record} is stored with another {what}")))
+}
+
+fn append_usage(
+    conn: &Connection,
+    terms: &mut TermWriter<'_>,
+    payloads: &mut Payloads<'_>,
+    usage: &Usage,
+    payload: Option<&[u8]>,
+) -> Outcome<bool> {
+    let of = AttributionRow::new(&usage.attribution, terms)?;
+    let (at, id) = (usage.created_at.as_micros(), usage.id.to_bytes());
+    let inserted = conn
+        .prepare_cached(
+            "INSERT INTO prompt_engine_usages
+                 (created_at, id, prompt, version, environment, session, user, payload)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            at,
+            id,
+            of.prompt,
+            of.version,
+            of.environment,
+            of.session,
+            of.user,
+            payload.map(|_| payloads.next),
+        ])?;
+    if inserted == 1 {
+        payloads.insert(payload)?;
+        return Ok(true);
+    }
+    let mut select = conn.prepare_cached(
+        "SELECT created_at, prompt, version, environment, session, user
+         FROM prompt_engine_usages WHERE id = ?",
+    )?;
+    let mut rows = select.query([id])?;
+    let row = rows
+        .next()?
+        .ok_or_else(|| Fault::Row("a usage is there and cannot be found".to_owned()))?;
+    let name = || format!("usage {}", usage.id);
+    if row.get::<_, i64>(0)? != at {
+        return Err(conflict(name(), "start time"));
+    }
+    if AttributionRow::read(row, 1)? != of {
+        return Err(conflict(name(), "attribution"));
+    }
+    Ok(false)
+}
+
+fn append_execution(
+    conn: &Connection,
+    terms: &mut TermWriter<'_>,
+    payloads: &mut Payloads<'_>,
+    execution: &LlmExecution,
+    payload: Option<&[u8]>,
+) -> Outcome<bool> {
+    let of = AttributionRow::new(&execution.attribution, terms)?;
+    let (at, id) = (execution.created_at.as_micros(), execution.id.to_bytes());
+    let usage_id = execution.usage_id.to_bytes();
+    let provider = terms.label(Kind::Provider, &execution.provider)?;
+    let model = terms.label(Kind::Model, &execution.model)?;
+    let mut model_key =
+        |label: Option<&_>| label.map(|label| terms.label(Kind::Model, label)).transpose();
+    let response_model = model_key(execution.response_model.as_ref())?;
+    let priced_model = model_key(execution.priced_model.as_ref())?;
+    let cost = CostRow::new(execution.cost.as_ref(), terms)?;
+    let tokens = execution.tokens.as_deref();
+    let count = |count: u64| count.cast_signed();
+    let status = execution.status.code();
+    let category = execution.error_category.map(|category| category.code());
+    let completed_at = execution.completed_at.map(Timestamp::as_micros);
+    let inserted = conn
+        .prepare_cached(
+            "INSERT INTO prompt_engine_llm_executions
+                 (created_at, id, usage_id, prompt, version, environment, session, user, provider,
+                  model, response_model, priced_model, status, error_category, http_status, input,
+                  output, cache_read, cache_write, cache_write_1h, reasoning, audio_input,
+                  audio_output, cost_kind, cost_reason, cost_pico, cost_config, latency_ms,
+                  time_to_first_token_ms, completed_at, payload)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+                     ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            at,
+            id,
+            usage_id,
+            of.prompt,
+            of.version,
+            of.environment,
+            of.session,
+            of.user,
+            provider,
+            model,
+            response_model,
+            priced_model,
+            status,
+            category,
+            execution.http_status,
+            tokens.map(|tokens| count(tokens.input)),
+            tokens.map(|tokens| count(tokens.output)),
+            tokens.map(|tokens| count(tokens.cache_read)),
+            tokens.map(|tokens| count(tokens.cache_write)),
+            tokens.map(|tokens| count(tokens.cache_write_1h)),
+            tokens.map(|tokens| count(tokens.reasoning)),
+            tokens.map(|tokens| count(tokens.audio_input)),
+            tokens.map(|tokens| count(tokens.audio_output)),
+            cost.kind,
+            cost.reason,
+            cost.pico,
+            cost.config,
+            execution.latency_ms.map(count),
+            execution.time_to_first_token_ms.map(count),
+            completed_at,
+            payload.map(|_| payloads.next),
+        ])?;
+    if inserted == 1 {
+        payloads.insert(payload)?;
+        return Ok(true);
+    }
+    let old_payload: Option<i64> = {
+        let mut select = conn.prepare_cached(
+            "SELECT created_at, usage_id, model, status, payload, prompt, version, environment,
+                    session, user
+             FROM prompt_engine_llm_executions WHERE id = ?",
+        )?;
+        let mut rows = select.query([id])?;
+        let row = rows
+            .next()?
+            .ok_or_else(|| Fault::Row("an execution is there and cannot be found".to_owned()))?;
+        let name = || format!("execution {}", execution.id);
+        if row.get::<_, i64>(0)? != at {
+            return Err(conflict(name(), "start time"));
+        }
+        if row.get::<_, [u8; 16]>(1)? != usage_id {
+            return Err(conflict(name(), "usage"));
+        }
+        if row.get::<_, i64>(2)? != model {
+            return Err(conflict(name(), "model"));
+        }
+        if AttributionRow::read(row, 5)? != of {
+            return Err(conflict(name(), "attribution"));
+        }
+        if row.get::<_, u8>(3)? != 0 || !execution.status.is_final() {
+            return Ok(false);
+        }
+        row.get(4)?
+    };
+    let payload = payloads.replace(old_payload, payload)?;
+    conn.prepare_cached(
+        "UPDATE prompt_engine_llm_executions SET
+             provider = ?, response_model = ?, priced_model = ?, status = ?, error_category = ?,
+             http_status = ?, input = ?, output = ?, cache_read = ?, cache_write = ?,
+             cache_write_1h = ?, reasoning = ?, audio_input = ?, audio_output = ?, cost_kind = ?,
+             cost_reason = ?, cost_pico = ?, cost_config = ?, latency_ms = ?,
+             time_to_first_token_ms = ?, completed_at = ?, payload = ?
+         WHERE created_at = ? AND id = ?",
+    )?
+    .execute(params![
+        provider,
+        response_model,
+        priced_model,
+        status,
+        category,
+        execution.http_status,
+        tokens.map(|tokens| count(tokens.input)),
+        tokens.map(|tokens| count(tokens.output)),
+        tokens.map(|tokens| count(tokens.cache_read)),
+        tokens.map(|tokens| count(tokens.cache_write)),
+        tokens.map(|tokens| count(tokens.cache_write_1h)),
+        tokens.map(|tokens| count(tokens.reasoning)),
+        tokens.map(|tokens| count(tokens.audio_input)),
+        tokens.map(|tokens| count(tokens.audio_output)),
+        cost.kind,
+        cost.reason,
+        cost.pico,
+        cost.config,
+        execution.latency_ms.map(count),
+        execution.time_to_first_token_ms.map(count),
+        completed_at,
+        payload,
+        at,
+        id,
+    ])?;
+    Ok(true)
+}
+
+/// Changes costs, each if it is still the expected one; the caller commits.
+pub(crate) fn revise_costs(
+    conn: &Connection,
+    terms: &mut TermWriter<'_>,
+    revisions: &[CostRevision],
+) -> Outcome<Vec<Revised>> {
+    let mut select = conn.prepare_cached(
+        "SELECT created_at, cost_kind, cost_reason, cost_pico, cost_config
+         FROM prompt_engine_llm_executions WHERE id = ?",
+    )?;
+    let mut update = conn.prepare_cached(
+        "UPDATE prompt_engine_llm_executions
+         SET cost_kind = ?, cost_reason = ?, cost_pico = ?, cost_config = ?, priced_model = ?
+         WHERE created_at = ? AND id = ?",
+    )?;
+    let mut outcomes = Vec::with_capacity(revisions.len());
+    for CostRevision { id, expected, new, priced_model } in revisions {
+        let id = id.to_bytes();
+        let stored = select
+            .query_row([id], |row| {
+                let (kind, reason) = (row.get(1)?, row.get(2)?);
+                let (pico, config) = (row.get(3)?, row.get(4)?);
+                Ok((row.get::<_, i64>(0)?, CostRow { kind, reason, pico, config }))
+            })
+            .optional()?;
+        let Some((at, stored)) = stored else {
+            outcomes.push(Revised::NotFound);
+            continue;
+        };
+        // An amount that no row can hold is the cost of none; a pending one has no kind.
+        let expects = expected.usd().is_none_or(|usd| usd.to_row().is_some())
+            && CostRow::new(Some(expected), terms)? == stored;
+        if !expects {
+            outcomes.push(Revised::Mismatch);
+            continue;
+        }
+        let new = CostRow::new(Some(new), terms)?;
+        let model =
+            priced_model.as_ref().map(|label| terms.label(Kind::Model, label)).transpose()?;
+        update.execute(params![new.kind, new.reason, new.pico, new.config, model, at, id])?;
+        outcomes.push(Revised::Changed);
+    }
+    Ok(outcomes)
+}

@@ -1,0 +1,240 @@
+//! The handle: one connection that writes, some that read, and how work gets to them.
+//! Invariant: nothing blocks the caller's thread; everything that touches the file runs in
+//! `spawn_blocking`, and a write holds the writer from its first statement to its commit.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use prompt_engine_core::Result;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::config::{SqliteConfig, Synchronous};
+use crate::error::{Fault, Outcome};
+use crate::schema;
+use crate::terms::Terms;
+
+/// Pages of a new file: see `docs/sqlite-format.md`.
+const PAGE_SIZE: i64 = 16_384;
+/// The WAL is cut back to this once it is checkpointed.
+const WAL_BYTES: i64 = 64 * 1024 * 1024;
+/// Statements kept prepared by a connection; there are about 40 and the filters of lists.
+const STATEMENTS: usize = 128;
+
+/// A store in one SQLite file. Cloning it clones the handle.
+///
+/// # Example: open, and look
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> prompt_engine_core::Result<()> {
+/// use prompt_engine_core::CostStore;
+/// use prompt_engine_store_sqlite::{SqliteConfig, SqliteStore};
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("prompts.db");
+/// let store = SqliteStore::open(SqliteConfig::new(path)).await?;
+/// assert!(store.created());
+/// assert_eq!(store.price_generation().await?, 0);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: SqliteConfig,
+    created: bool,
+    terms: Terms,
+    writer: Arc<AsyncMutex<Connection>>,
+    readers: Arc<Semaphore>,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Opens the file of `config`, and makes it where there is none.
+    ///
+    /// # Errors
+    /// Each names the file. `Invalid` if its folder does not exist, it is a folder, or it can only
+    /// be read; `Corrupt` if it is no SQLite database; `Unsupported` if a newer PromptEngine wrote
+    /// it, or its file system cannot share it; `Unavailable` if it is locked for longer than the
+    /// busy timeout.
+    pub async fn open(config: SqliteConfig) -> Result<Self> {
+        let at = config.path.clone();
+        let opened = spawn_blocking(move || {
+            let (conn, created) = open_writer(&config)?;
+            Ok((config, conn, created))
+        });
+        let (config, conn, created) = joined(opened.await).map_err(|fault| fault.about(&at))?;
+        let shared = Shared {
+            created,
+            terms: Terms::default(),
+            writer: Arc::new(AsyncMutex::new(conn)),
+            readers: Arc::new(Semaphore::new(config.readers.max(1))),
+            idle: Mutex::new(Vec::new()),
+            config,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Whether opening this handle made the store: there were no tables of ours before.
+    pub fn created(&self) -> bool {
+        self.shared.created
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.shared.config.path
+    }
+
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.shared.terms
+    }
+
+    /// Runs `work` in one write transaction, which commits if it succeeds; `then` runs after.
+    pub(crate) async fn write<T, U>(
+        &self,
+        work: impl FnOnce(&Self, &Connection) -> Outcome<T> + Send + 'static,
+        then: impl FnOnce(&Self, &Connection, T) -> Outcome<U> + Send + 'static,
+    ) -> Result<U>
+    where
+        U: Send + 'static,
+    {
+        let conn = Arc::clone(&self.shared.writer).lock_owned().await;
+        let store = self.clone();
+        let done = spawn_blocking(move || {
+            let deadline = Instant::now() + store.shared.config.busy_timeout;
+            let transaction = begin(&conn, deadline)?;
+            let answer = work(&store, &transaction)?;
+            transaction.commit()?;
+            then(&store, &conn, answer)
+        });
+        joined(done.await).map_err(|fault| fault.about(self.path()).into())
+    }
+
+    /// Runs `work` in one read transaction: one snapshot.
+    pub(crate) async fn read<T>(
+        &self,
+        work: impl FnOnce(&Self, &Connection) -> Outcome<T> + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+    {
+        let permit = Arc::clone(&self.shared.readers).acquire_owned().await;
+        let store = self.clone();
+        let done = spawn_blocking(move || {
+            let _permit = permit;
+            let idle = store.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut conn = match idle {
+                Some(conn) => conn,
+                None => open_reader(&store.shared.config)?,
+            };
+            let transaction = conn.transaction_with_behavior(TransactionBehavior::Deferred)?;
+            let answer = work(&store, &transaction);
+            transaction.finish()?;
+            store.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+            answer
+        });
+        joined(done.await).map_err(|fault| fault.about(self.path()).into())
+    }
+}
+
+/// Runs `work`, which needs no connection, off the caller's thread.
+pub(crate) async fn compute<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> Outcome<T> + Send + 'static,
+) -> Result<T> {
+    joined(spawn_blocking(work).await).map_err(|fault| fault.about(path).into())
+}
+
+fn joined<T>(done: std::result::Result<Outcome<T>, JoinError>) -> Outcome<T> {
+    match done {
+        Ok(outcome) => outcome,
+        Err(error) if error.is_panic() => Err(Fault::Panicked),
+        Err(_) => Err(Fault::Cancelled),
+    }
+}
+
+/// Begins a write transaction, waiting for another writer until `deadline`.
+pub(crate) fn begin(conn: &Connection, deadline: Instant) -> Outcome<Transaction<'_>> {
+    // The driver waits too, but not where waiting could be a deadlock. No connection of ours is
+    // inside a transaction when it gets here: each is used by one task at a time.
+    retry(deadline, || Ok(Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?))
+}
+
+/// Does `work` again while it finds the file locked, until `deadline`.
+fn retry<T>(deadline: Instant, mut work: impl FnMut() -> Outcome<T>) -> Outcome<T> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match work() {
+            Err(fault) if fault.is_busy() && Instant::now() < deadline => {
+                thread::sleep(pause);
+                pause = (2 * pause).min(Duration::from_millis(50));
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Opens the connection that writes; tells whether there were no tables of ours.
+fn open_writer(config: &SqliteConfig) -> Outcome<(Connection, bool)> {
+    let path = &config.path;
+    if let Some(folder) = path.parent().filter(|folder| *folder != Path::new(""))
+        && !folder.is_dir()
+    {
+        return Err(Fault::NoFolder(PathBuf::from(folder)));
+    }
+    if path.is_dir() {
+        return Err(Fault::Folder);
+    }
+    let deadline = Instant::now() + config.busy_timeout;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    if conn.is_readonly("main")? {
+        return Err(Fault::ReadOnly);
+    }
+    conn.busy_timeout(config.busy_timeout)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    let pages: i64 =
+        retry(deadline, || Ok(conn.pragma_query_value(None, "page_count", |row| row.get(0))?))?;
+    if pages == 0 {
+        conn.pragma_update(None, "page_size", PAGE_SIZE)?;
+        conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    // Two that switch a new file at once would wait for each other; one is told `busy` at once.
+    let mode: String = retry(deadline, || {
+        Ok(conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?)
+    })?;
+    if !mode.eq_ignore_ascii_case("wal") {
+        return Err(Fault::NoWal(mode));
+    }
+    conn.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
+    let synchronous = match config.synchronous {
+        Synchronous::Normal => "NORMAL",
+        Synchronous::Full => "FULL",
+    };
+    conn.pragma_update(None, "synchronous", synchronous)?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    let created = schema::migrate(&conn, deadline)?;
+    Ok((conn, created))
+}
+
+/// Opens a connection that reads.
+fn open_reader(config: &SqliteConfig) -> Outcome<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(&config.path, flags)?;
+    conn.busy_timeout(config.busy_timeout)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    conn.pragma_update(None, "query_only", true)?;
+    Ok(conn)
+}
