@@ -5,6 +5,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+#[cfg(not(feature = "sqlite"))]
 use prompt_engine_core::ErrorKind;
 use prompt_engine_core::{Engine, EngineBuilder, Error, MemoryStore, Result, Store};
 
@@ -69,11 +70,19 @@ impl Deref for PromptEngine {
 ///
 /// # Errors
 /// As [`PromptEngine::connect`].
-#[allow(unused_variables, reason = "a store in memory has no choice")]
+#[cfg_attr(not(feature = "sqlite"), allow(unused_variables, reason = "only a file has a choice"))]
 pub async fn open_store(url: &str, durable: bool) -> Result<Arc<dyn Store>> {
     let scheme = url.split_once(':').map(|(scheme, _)| scheme);
     match scheme {
         Some("memory") if url == "memory:" => Ok(Arc::new(MemoryStore::default())),
+        #[cfg(feature = "sqlite")]
+        Some("sqlite") => {
+            use prompt_engine_store_sqlite::{SqliteConfig, SqliteStore, Synchronous};
+            let config = SqliteConfig::from_url(url)?;
+            let config = if durable { config.with_synchronous(Synchronous::Full) } else { config };
+            Ok(Arc::new(SqliteStore::open(config).await?))
+        }
+        #[cfg(not(feature = "sqlite"))]
         Some("sqlite") => Err(missing("sqlite")),
         _ => Err(Error::invalid(format!(
             "{} is no URL of a store; try sqlite://prompts.db or memory:",
@@ -82,6 +91,7 @@ pub async fn open_store(url: &str, durable: bool) -> Result<Arc<dyn Store>> {
     }
 }
 
+#[cfg(not(feature = "sqlite"))]
 fn missing(feature: &str) -> Error {
     Error::new(
         ErrorKind::Unsupported,

@@ -43,3 +43,9 @@ pub mod openai {
     pub use prompt_engine_llm::OpenAi;
     pub use secrecy::SecretString;
 }
+
+/// The embedded store.
+#[cfg(feature = "sqlite")]
+pub mod sqlite {
+    pub use prompt_engine_store_sqlite::*;
+}

@@ -3,5 +3,6 @@
 
 mod execute;
 mod observe;
+mod outage;
 mod render;
 mod support;

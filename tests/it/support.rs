@@ -1,12 +1,12 @@
 //! A model client that says what a test tells it to, and an engine with one prompt.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
 use prompt_engine::{
-    ChatReply, ChatRequest, ChatStream, EngineBuilder, Label, LlmClient, LlmError, NewPrompt,
-    PromptEngine, StreamEvent, TokenCounts, VersionDraft,
+    ChatReply, ChatRequest, ChatStream, EngineBuilder, Label, LlmClient, LlmError, MemoryStore,
+    NewPrompt, PromptEngine, Store, StreamEvent, TokenCounts, VersionDraft,
 };
 
 /// What a [`Scripted`] client does with its next request.
@@ -88,7 +88,12 @@ pub(crate) async fn engine() -> PromptEngine {
 
 /// An engine over a store in memory with the prompt `greet`.
 pub(crate) async fn engine_with(settings: EngineBuilder) -> PromptEngine {
-    let engine = PromptEngine::connect_with("memory:", settings).await.unwrap();
+    engine_over(Arc::new(MemoryStore::default()), settings).await
+}
+
+/// The same over a store of the test's own.
+pub(crate) async fn engine_over(store: Arc<dyn Store>, settings: EngineBuilder) -> PromptEngine {
+    let engine = PromptEngine::with_store(store, settings).await.unwrap();
     let draft = VersionDraft {
         content: "Hello {{name}}".to_owned(),
         system_message: Some("Be kind to {{name}}.".to_owned()),
