@@ -5,6 +5,8 @@ pub mod aggregate;
 pub mod analytics;
 #[cfg(feature = "zstd")]
 pub mod codec;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod cost;
 mod engine;
 pub mod error;

@@ -1,0 +1,249 @@
+//! Lists of usages and executions: filters, order, pages.
+
+use std::collections::BTreeSet;
+
+use super::arbitrary::{Arbitrary, at, at_micros, bytes, call, label};
+use super::{Fixture, refused};
+use crate::error::ErrorKind;
+use crate::id::{ExecutionId, PromptId, UsageId};
+use crate::query::{Cursor, Filter, PageQuery, RecordQuery};
+use crate::record::{LlmExecution, Record, Usage};
+use crate::status::Status;
+use crate::time::TimeRange;
+
+/// All usages that `query` finds, page by page.
+async fn usages(fx: &Fixture, query: &RecordQuery) -> Vec<Usage> {
+    let mut query = query.clone();
+    let mut seen = Vec::new();
+    loop {
+        let page = fx.store.list_usages(&query).await.unwrap();
+        let full = page.items.len() == query.page.limit as usize;
+        assert!(page.items.len() <= query.page.limit as usize);
+        seen.extend(page.items);
+        let Some(after) = page.next else { return seen };
+        assert!(full, "a page that another follows is not full");
+        query.page.after = Some(after.to_string().parse().unwrap());
+    }
+}
+
+/// All executions that `query` finds, page by page.
+async fn executions(fx: &Fixture, query: &RecordQuery) -> Vec<LlmExecution> {
+    let mut query = query.clone();
+    let mut seen = Vec::new();
+    loop {
+        let page = fx.store.list_executions(&query).await.unwrap();
+        let full = page.items.len() == query.page.limit as usize;
+        assert!(page.items.len() <= query.page.limit as usize);
+        seen.extend(page.items);
+        let Some(after) = page.next else { return seen };
+        assert!(full, "a page that another follows is not full");
+        query.page.after = Some(after.to_string().parse().unwrap());
+    }
+}
+
+/// Newest first, without payloads: what a list of `records` is, before any filter.
+fn listed(records: &[Record]) -> (Vec<Usage>, Vec<LlmExecution>) {
+    let (mut usages, mut executions) = (Vec::new(), Vec::new());
+    for record in records.iter().cloned() {
+        match record {
+            Record::Usage(usage) => usages.push(Usage { payload: None, ..usage }),
+            Record::Execution(call) => executions.push(LlmExecution { payload: None, ..call }),
+        }
+    }
+    usages.sort_by_key(|usage| std::cmp::Reverse((usage.created_at, usage.id)));
+    executions.sort_by_key(|call| std::cmp::Reverse((call.created_at, call.id)));
+    (usages, executions)
+}
+
+/// Lists of an empty store are empty, and end.
+pub async fn lists_of_an_empty_store_are_empty(fx: Fixture) {
+    let query = RecordQuery::default();
+    let page = fx.store.list_usages(&query).await.unwrap();
+    assert_eq!((page.items, page.next), (vec![], None));
+    let page = fx.store.list_executions(&query).await.unwrap();
+    assert_eq!((page.items, page.next), (vec![], None));
+}
+
+/// Every filter alone and all of them together find what they should, newest first.
+pub async fn every_filter_finds_what_it_should(fx: Fixture) {
+    let mut random = Arbitrary::new(31, 3 * 86_400);
+    let records: Vec<Record> = (0..120).flat_map(|_| random.records()).collect();
+    fx.append(&records).await;
+    let (all_usages, all_executions) = listed(&records);
+    let of = all_executions[0].attribution.clone();
+    let none = Filter::default();
+    let filters = [
+        none.clone(),
+        Filter { prompt: Some(of.prompt), ..none.clone() },
+        Filter { prompt: Some(PromptId::new()), ..none.clone() },
+        Filter { version: Some(2), ..none.clone() },
+        Filter { environment: Some(label("staging")), ..none.clone() },
+        Filter { environment: Some(label("")), ..none.clone() },
+        Filter { provider: Some(label("openai")), ..none.clone() },
+        Filter { model: Some(label("gpt-4o")), ..none.clone() },
+        Filter { model: Some(label("")), ..none.clone() },
+        Filter { session: Some(label("s1")), ..none.clone() },
+        Filter { session: Some(label("")), ..none.clone() },
+        Filter { user: Some(label("u2")), ..none.clone() },
+        Filter { user: Some(label("")), ..none.clone() },
+        Filter { statuses: vec![Status::Pending], ..none.clone() },
+        Filter { statuses: vec![Status::Error, Status::Timeout, Status::Error], ..none.clone() },
+        Filter { statuses: Status::ALL.to_vec(), ..none.clone() },
+        Filter {
+            prompt: Some(of.prompt),
+            version: Some(of.version),
+            environment: Some(of.environment),
+            provider: Some(all_executions[0].provider.clone()),
+            model: Some(all_executions[0].model.clone()),
+            session: of.session,
+            user: of.user,
+            statuses: vec![all_executions[0].status],
+        },
+    ];
+    let ranges = [
+        TimeRange::all(),
+        TimeRange { from: Some(at(40_000)), to: Some(at(100_000)) },
+        TimeRange { from: None, to: Some(at(3600)) },
+        TimeRange { from: Some(at(2 * 86_400)), to: None },
+        TimeRange { from: Some(at(3600)), to: Some(at(3600)) },
+    ];
+    for filter in &filters {
+        for range in ranges {
+            let inside = |moment| {
+                range.from.is_none_or(|from| moment >= from)
+                    && range.to.is_none_or(|to| moment < to)
+            };
+            let page = PageQuery { limit: 7, after: None };
+            let query = RecordQuery { range, filter: filter.clone(), usage: None, page };
+            let mut expected = all_usages.clone();
+            expected.retain(|usage| inside(usage.created_at) && filter.matches_usage(usage));
+            assert_eq!(usages(&fx, &query).await, expected, "{query:?}");
+            let mut expected = all_executions.clone();
+            expected.retain(|call| inside(call.created_at) && filter.matches_execution(call));
+            assert_eq!(executions(&fx, &query).await, expected, "{query:?}");
+        }
+    }
+}
+
+/// The executions of a usage, and the usage itself.
+pub async fn lists_of_one_usage_hold_its_own_alone(fx: Fixture) {
+    let mut random = Arbitrary::new(32, 86_400);
+    let records: Vec<Record> = (0..30).flat_map(|_| random.records()).collect();
+    fx.append(&records).await;
+    let (all_usages, all_executions) = listed(&records);
+    for usage in all_usages.iter().take(12) {
+        let page = PageQuery { limit: 2, after: None };
+        let query = RecordQuery { usage: Some(usage.id), page, ..RecordQuery::default() };
+        assert_eq!(usages(&fx, &query).await, std::slice::from_ref(usage));
+        let mut expected = all_executions.clone();
+        expected.retain(|call| call.usage_id == usage.id);
+        assert_eq!(executions(&fx, &query).await, expected);
+    }
+    let query = RecordQuery { usage: Some(UsageId::new()), ..RecordQuery::default() };
+    assert_eq!(usages(&fx, &query).await, []);
+    assert_eq!(executions(&fx, &query).await, []);
+}
+
+/// Records of one microsecond are ordered by their ids, and no page loses or repeats one.
+pub async fn equal_times_are_ordered_by_id(fx: Fixture) {
+    let mut rng = fastrand::Rng::with_seed(33);
+    let mut records: Vec<Record> = Vec::new();
+    for n in 0..40 {
+        let (mut usage, mut execution) = call(at_micros(n / 20));
+        usage.id = UsageId::from_bytes(bytes(&mut rng));
+        execution.id = ExecutionId::from_bytes(bytes(&mut rng));
+        execution.usage_id = usage.id;
+        records.extend([usage.into(), execution.into()]);
+    }
+    fx.append(&records).await;
+    let (all_usages, all_executions) = listed(&records);
+    for limit in [1, 3, 20, 39, 40, 41, u32::MAX] {
+        let page = PageQuery { limit, after: None };
+        let query = RecordQuery { page, ..RecordQuery::default() };
+        assert_eq!(usages(&fx, &query).await, all_usages, "limit {limit}");
+        assert_eq!(executions(&fx, &query).await, all_executions, "limit {limit}");
+    }
+}
+
+/// The last page says that it is, even where it is just full.
+pub async fn the_last_page_has_no_next(fx: Fixture) {
+    for n in 0..4 {
+        let (usage, execution) = call(at(n));
+        fx.append(&[usage.into(), execution.into()]).await;
+    }
+    let page = PageQuery { limit: 4, after: None };
+    let query = RecordQuery { page, ..RecordQuery::default() };
+    assert_eq!(fx.store.list_usages(&query).await.unwrap().next, None);
+    assert_eq!(fx.store.list_executions(&query).await.unwrap().next, None);
+    let page = PageQuery { limit: 3, after: None };
+    let query = RecordQuery { page, ..RecordQuery::default() };
+    let next = fx.store.list_usages(&query).await.unwrap().next;
+    assert!(matches!(next, Some(Cursor::Usage(moment, _)) if moment == at(1)), "{next:?}");
+    let next = fx.store.list_executions(&query).await.unwrap().next;
+    assert!(matches!(next, Some(Cursor::Execution(moment, _)) if moment == at(1)), "{next:?}");
+}
+
+/// Whoever pages through a list sees each of its records once while others append newer ones.
+pub async fn pages_stay_stable_while_newer_records_come(fx: Fixture) {
+    let mut expected = BTreeSet::new();
+    for n in 0..25 {
+        let (usage, execution) = call(at(n));
+        expected.insert((usage.id, execution.id));
+        fx.append(&[usage.into(), execution.into()]).await;
+    }
+    let page = PageQuery { limit: 4, after: None };
+    let mut of_usages = RecordQuery { page, ..RecordQuery::default() };
+    let mut of_executions = of_usages.clone();
+    let (mut seen_usages, mut seen_executions) = (Vec::new(), Vec::new());
+    for n in 100.. {
+        let page = fx.store.list_usages(&of_usages).await.unwrap();
+        seen_usages.extend(page.items.into_iter().map(|usage| usage.id));
+        let other = fx.store.list_executions(&of_executions).await.unwrap();
+        seen_executions.extend(other.items.into_iter().map(|call| call.id));
+        assert_eq!(page.next.is_some(), other.next.is_some());
+        if page.next.is_none() {
+            break;
+        }
+        of_usages.page.after = page.next;
+        of_executions.page.after = other.next;
+        let (usage, execution) = call(at(n));
+        fx.append(&[usage.into(), execution.into()]).await;
+    }
+    assert_eq!((seen_usages.len(), seen_executions.len()), (25, 25));
+    assert_eq!(seen_usages.iter().copied().collect::<BTreeSet<_>>().len(), 25);
+    assert!(expected.iter().all(|(usage, _)| seen_usages.contains(usage)));
+    assert!(expected.iter().all(|(_, execution)| seen_executions.contains(execution)));
+}
+
+/// A cursor names a place in time: it works with another filter, and where nothing stands.
+pub async fn a_cursor_needs_no_record_at_its_place(fx: Fixture) {
+    for n in 0..6 {
+        let (usage, execution) = call(at(n));
+        fx.append(&[usage.into(), execution.into()]).await;
+    }
+    let after = Some(Cursor::Usage(at(3), [0; 16]));
+    let query = RecordQuery { page: PageQuery { limit: 50, after }, ..RecordQuery::default() };
+    assert_eq!(fx.store.list_usages(&query).await.unwrap().items.len(), 3);
+    let after = Some(Cursor::Execution(at(3), [0xff; 16]));
+    let query = RecordQuery { page: PageQuery { limit: 50, after }, ..RecordQuery::default() };
+    assert_eq!(fx.store.list_executions(&query).await.unwrap().items.len(), 4);
+}
+
+/// A cursor of another list is refused.
+pub async fn record_lists_refuse_a_foreign_cursor(fx: Fixture) {
+    let (usage, execution) = call(at(0));
+    fx.append(&[usage.into(), execution.into()]).await;
+    let of = |after: &Cursor| RecordQuery {
+        page: PageQuery { limit: 5, after: Some(after.clone()) },
+        ..RecordQuery::default()
+    };
+    let usage = Cursor::Usage(at(9), [0; 16]);
+    let execution = Cursor::Execution(at(9), [0; 16]);
+    let others = [Cursor::Prompt("a".to_owned()), Cursor::Version(1)];
+    for after in others.iter().chain([&execution]) {
+        refused(fx.store.list_usages(&of(after)).await, ErrorKind::Invalid);
+    }
+    for after in others.iter().chain([&usage]) {
+        refused(fx.store.list_executions(&of(after)).await, ErrorKind::Invalid);
+    }
+}
