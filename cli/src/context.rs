@@ -1,0 +1,63 @@
+//! What every command is given: where the store is, and whether to print JSON.
+//! Invariant: a command that only reads never makes a store.
+
+use std::path::Path;
+use std::time::Duration;
+
+use prompt_engine::PromptEngine;
+
+use crate::failure::Failure;
+
+/// The store that is used where none is named.
+pub(crate) const DEFAULT_STORE: &str = "sqlite://prompt_engine.db";
+
+/// How long a command waits at its end for its records to be safe.
+const SHUTDOWN: Duration = Duration::from_secs(30);
+
+/// What every command is given.
+#[derive(Debug)]
+pub(crate) struct Context {
+    store: String,
+    json: bool,
+}
+
+impl Context {
+    pub(crate) fn new(store: String, json: bool) -> Self {
+        Self { store, json }
+    }
+
+    /// Whether to print JSON.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    /// The engine on a store that must be there.
+    pub(crate) async fn open(&self) -> Result<PromptEngine, Failure> {
+        if let Some(path) = self.missing_file() {
+            return Err(Failure::failed(format!(
+                "there is no store at {path}; `prompt-engine prompt create` makes one there, \
+                 `prompt-engine demo` shows one, and --store names another"
+            )));
+        }
+        self.open_or_create().await
+    }
+
+    /// The engine on a store that is made where it is not there.
+    pub(crate) async fn open_or_create(&self) -> Result<PromptEngine, Failure> {
+        Ok(PromptEngine::connect_with(&self.store, PromptEngine::builder().durable()).await?)
+    }
+
+    /// Waits until all that was recorded is safe.
+    pub(crate) async fn close(&self, engine: &PromptEngine) -> Result<(), Failure> {
+        match engine.shutdown(SHUTDOWN).await {
+            0 => Ok(()),
+            lost => Err(Failure::failed(format!("{lost} records could not be saved"))),
+        }
+    }
+
+    fn missing_file(&self) -> Option<&str> {
+        let path = self.store.strip_prefix("sqlite://")?;
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        (!path.is_empty() && !Path::new(path).exists()).then_some(path)
+    }
+}

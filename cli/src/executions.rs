@@ -1,0 +1,246 @@
+//! `executions`: look at recorded calls of models.
+
+use clap::{Args, Subcommand};
+use owo_colors::OwoColorize;
+use prompt_engine::{
+    Cost, Cursor, ExecutionId, Label, LlmExecution, PageQuery, RecordQuery, Status, TimeRange,
+    UsageId,
+};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::filters::{FilterArgs, RangeArgs};
+use crate::output::{self, heading, printable, say};
+use crate::record_json::{self, Slugs};
+use crate::table::{
+    cell, dollars, facts, milliseconds, moment, number, show, status, table, whole,
+};
+
+/// Look at recorded calls of models.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExecutionsCommand {
+    /// List calls, newest first.
+    #[command(
+        after_help = "Example:\n  prompt-engine executions list --status error --last 24h --json"
+    )]
+    List(Box<ListArgs>),
+    /// Show one call with its texts.
+    #[command(
+        after_help = "Example:\n  prompt-engine executions show 01930a7e-5c1f-7cc3-98c4-dc0c0c07398f --json"
+    )]
+    Show {
+        /// The id of the execution.
+        id: ExecutionId,
+    },
+}
+
+/// Which calls.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only in this status: pending, success, error, timeout or cancelled; may be given several times.
+    #[arg(long, value_name = "STATUS")]
+    status: Vec<Status>,
+    /// Only of this usage.
+    #[arg(long, value_name = "ID")]
+    usage: Option<UsageId>,
+    #[command(flatten)]
+    list: RecordListArgs,
+}
+
+/// What lists of usages and of executions can be asked for.
+#[derive(Debug, Args)]
+pub(crate) struct RecordListArgs {
+    /// Only of this version of the prompt.
+    #[arg(long, value_name = "NUMBER", requires = "prompt", help_heading = "Which records")]
+    pub(crate) version: Option<u32>,
+    /// Only of this session.
+    #[arg(long, value_name = "NAME", help_heading = "Which records")]
+    pub(crate) session: Option<Label>,
+    /// Only of this user.
+    #[arg(long, value_name = "NAME", help_heading = "Which records")]
+    pub(crate) user: Option<Label>,
+    /// How many at most.
+    #[arg(long, value_name = "NUMBER", default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
+    /// Where the page before ended, as it said.
+    #[arg(long)]
+    pub(crate) cursor: Option<Cursor>,
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+}
+
+impl RecordListArgs {
+    /// The question to the store.
+    pub(crate) async fn query(
+        &self,
+        engine: &prompt_engine::PromptEngine,
+    ) -> Result<RecordQuery, Failure> {
+        let range = self.range.range(TimeRange::all())?;
+        let mut filter = self.filter.filter(engine).await?;
+        filter.version = self.version;
+        filter.session.clone_from(&self.session);
+        filter.user.clone_from(&self.user);
+        let page = PageQuery { limit: self.limit, after: self.cursor.clone() };
+        Ok(RecordQuery { range, filter, usage: None, page })
+    }
+}
+
+/// Says how to get the next page: on standard error, where no list is.
+pub(crate) fn say_next(next: Option<&Cursor>) {
+    if let Some(cursor) = next {
+        output::note(format_args!("There is more: --cursor {cursor}"));
+    }
+}
+
+pub(crate) async fn run(command: ExecutionsCommand, context: &Context) -> Result<(), Failure> {
+    match command {
+        ExecutionsCommand::List(args) => list(&args, context).await,
+        ExecutionsCommand::Show { id } => show_one(id, context).await,
+    }
+}
+
+async fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
+    args.list.range.range(TimeRange::all())?;
+    let engine = context.open().await?;
+    let mut query = args.list.query(&engine).await?;
+    query.filter.statuses.clone_from(&args.status);
+    query.usage = args.usage;
+    let page = engine.store().list_executions(&query).await?;
+    let mut slugs = Slugs::default();
+    if context.json() {
+        let mut lines = Vec::new();
+        for one in &page.items {
+            let slug = slugs.of(&engine, one.attribution.prompt).await?;
+            lines.push(record_json::execution(one, &slug));
+        }
+        output::lines(&lines)?;
+    } else if page.items.is_empty() {
+        say("There are no such calls.")?;
+    } else {
+        let mut rows =
+            table(&["Id", "Sent", "Prompt", "Model", "Status", ">Tokens", ">Cost", ">Latency"]);
+        for one in &page.items {
+            let slug = slugs.of(&engine, one.attribution.prompt).await?;
+            rows.add_row([
+                cell(one.id.to_string()),
+                cell(moment(one.created_at)),
+                cell(format!("{slug} v{}", one.attribution.version)),
+                cell(one.model.as_str()),
+                status(one.status),
+                cell(one.tokens.map_or("-".to_owned(), |tokens| number(tokens.total()))),
+                cell(short_cost(one)),
+                cell(latency(one.latency_ms)),
+            ]);
+        }
+        whole(&mut rows, 0);
+        show(&rows)?;
+    }
+    say_next(page.next.as_ref());
+    Ok(())
+}
+
+async fn show_one(id: ExecutionId, context: &Context) -> Result<(), Failure> {
+    let engine = context.open().await?;
+    let found = engine.store().execution(id).await?;
+    let one = found.ok_or_else(|| Failure::failed(format!("there is no execution {id}")))?;
+    let slug = Slugs::default().of(&engine, one.attribution.prompt).await?;
+    if context.json() {
+        return output::document(&record_json::execution(&one, &slug));
+    }
+    print(&one, &slug)
+}
+
+fn print(one: &LlmExecution, slug: &str) -> Result<(), Failure> {
+    heading(format_args!("Execution {}", one.id))?;
+    let of = &one.attribution;
+    let mut known = vec![
+        ("Prompt", format!("{slug} v{}", of.version)),
+        ("Usage", one.usage_id.to_string()),
+        ("Environment", of.environment.to_string()),
+        ("Model", format!("{}/{}", one.provider, one.model)),
+        ("Status", one.status.to_string()),
+    ];
+    let mut add = |name, value: Option<String>| {
+        if let Some(value) = value {
+            known.push((name, value));
+        }
+    };
+    let payload = one.payload.as_ref();
+    add("Error", one.error_category.map(|category| category.to_string()));
+    add("HTTP status", one.http_status.map(|code| code.to_string()));
+    add("Message", payload.and_then(|payload| payload.error_message.clone()));
+    add("Session", of.session.as_ref().map(ToString::to_string));
+    add("User", of.user.as_ref().map(ToString::to_string));
+    add("Answered by", one.response_model.as_ref().map(ToString::to_string));
+    add(
+        "Tokens",
+        one.tokens.map(|tokens| {
+            format!("{} input, {} output", number(tokens.input), number(tokens.output))
+        }),
+    );
+    add("Cost", one.cost.map(|_| long_cost(one)));
+    add("Latency", one.latency_ms.map(|ms| latency(Some(ms))));
+    add("First token", one.time_to_first_token_ms.map(|ms| latency(Some(ms))));
+    add("Finish", payload.and_then(|payload| payload.finish_reason.clone()));
+    add("Sent", Some(moment(one.created_at)));
+    add("Finished", one.completed_at.map(moment));
+    show(&facts(known))?;
+    let Some(payload) = payload else {
+        return say("The texts of this call are no longer kept.");
+    };
+    for message in &payload.messages_sent {
+        say("")?;
+        heading(message.role)?;
+        say(printable(&message.content))?;
+    }
+    if let Some(content) = &payload.response_content {
+        say("")?;
+        heading("answer")?;
+        say(printable(content))?;
+    }
+    for call in &payload.tool_calls {
+        say("")?;
+        heading("tool call")?;
+        say(printable(&format!("{} {}", call.name, call.arguments)))?;
+    }
+    if payload.messages_sent.is_empty() && payload.response_content.is_none() {
+        say("No texts were recorded with this call.".dimmed())?;
+    }
+    Ok(())
+}
+
+/// Milliseconds for people.
+pub(crate) fn latency(ms: Option<u64>) -> String {
+    // What is beyond 49 days is shown as 49 days.
+    milliseconds(ms.map(|ms| f64::from(u32::try_from(ms).unwrap_or(u32::MAX))))
+}
+
+fn short_cost(of: &LlmExecution) -> String {
+    match of.cost {
+        None => "-".to_owned(),
+        Some(cost) => cost.usd().map_or("unknown".to_owned(), dollars),
+    }
+}
+
+/// What the call cost, or why nobody can say.
+pub(crate) fn long_cost(of: &LlmExecution) -> String {
+    use prompt_engine::UnpricedReason::{
+        InconsistentUsage, MissingRate, NoUsage, Overflow, UnknownModel,
+    };
+    let name = format!("{}/{}", of.provider, of.model);
+    match of.cost {
+        None => "unknown (the call has not finished)".to_owned(),
+        Some(Cost::Priced { usd, .. }) => dollars(usd),
+        Some(Cost::Reported { usd }) => format!("{} (as the provider says)", dollars(usd)),
+        Some(Cost::Unpriced { reason }) => match reason {
+            UnknownModel => format!("unknown (no price for {name})"),
+            MissingRate => format!("unknown (the price of {name} lacks a rate for these tokens)"),
+            NoUsage => "unknown (the provider reported no tokens)".to_owned(),
+            InconsistentUsage => "unknown (the reported tokens contradict each other)".to_owned(),
+            Overflow => "unknown (more than 9.2 million dollars)".to_owned(),
+        },
+    }
+}

@@ -1,0 +1,237 @@
+//! `run`: fill in a prompt, ask a model, and record the call.
+//! Invariant: whatever ends the call, its execution is recorded and its id is said.
+
+use std::time::Duration;
+
+use clap::Args;
+use futures::StreamExt;
+use owo_colors::OwoColorize;
+use prompt_engine::openai::OpenAi;
+use prompt_engine::{ExecuteError, LlmExecution, Recorded, StreamEvent};
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::executions::{latency, long_cost};
+use crate::failure::Failure;
+use crate::output::{self, printable, say, say_part};
+use crate::record_json;
+use crate::render::{WhatArgs, saved};
+use crate::table::number;
+
+/// What to run.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  OPENAI_API_KEY=… prompt-engine run welcome --var name=Ada --stream\n  \
+    prompt-engine run welcome --var name=Ada --base-url http://127.0.0.1:8080/v1 --model local"
+)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    what: WhatArgs,
+    /// The model server, the part before /chat/completions; OpenAI, unless given.
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
+    /// The provider's name in records and prices.
+    #[arg(long, value_name = "NAME", default_value = "openai")]
+    provider: prompt_engine::Label,
+    /// Print the answer as it is made.
+    #[arg(long)]
+    stream: bool,
+    /// Give the call up after so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: Option<u64>,
+    /// A field of the provider's request, passed on as it is: --option 'service_tier="flex"'.
+    #[arg(long = "option", value_name = "NAME=JSON", value_parser = parse_option)]
+    options: Vec<(String, Value)>,
+}
+
+/// How a call ended.
+struct Ended {
+    execution: LlmExecution,
+    recorded: Recorded,
+    failure: Option<String>,
+}
+
+pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure> {
+    let client = client(&args)?;
+    let engine = context.open().await?;
+    let rendered = args.what.render(&engine).await?;
+    saved(rendered.recorded())?;
+    let mut execute = rendered.execute_with(&client);
+    if let Some(seconds) = args.timeout {
+        execute = execute.timeout(Duration::from_secs(seconds));
+    }
+    for (name, value) in args.options {
+        execute = execute.option(name, value);
+    }
+    let live = args.stream && !context.json();
+    let ended = if args.stream {
+        tokio::select! {
+            ended = stream(execute, live) => ended,
+            () = interrupted() => Err(cancelled()),
+        }
+    } else {
+        tokio::select! {
+            ended = async {
+                match execute.await {
+                    Ok(done) => Ok(Ended {
+                        execution: done.execution,
+                        recorded: done.recorded,
+                        failure: None,
+                    }),
+                    Err(error) => failed(&error),
+                }
+            } => ended,
+            () = interrupted() => Err(cancelled()),
+        }
+    };
+    // Also where the call was given up: what was seen of it is recorded.
+    context.close(&engine).await?;
+    let ended = ended?;
+    let id = ended.execution.id;
+    if context.json() {
+        let mut document = record_json::execution(&ended.execution, rendered.slug());
+        document.insert("execution_id".to_owned(), json!(id));
+        document.insert("recorded".to_owned(), json!(recorded_name(&ended.recorded)));
+        output::document(&document)?;
+    } else if ended.failure.is_none() {
+        answer(&ended.execution, live)?;
+        output::note(summary(&ended.execution).dimmed());
+    }
+    match ended.failure {
+        Some(sentence) => Err(Failure::failed(sentence)),
+        None => saved(&ended.recorded),
+    }
+}
+
+fn client(args: &RunArgs) -> Result<OpenAi, Failure> {
+    let key = match std::env::var("OPENAI_API_KEY") {
+        Ok(key) => key,
+        Err(std::env::VarError::NotPresent) => String::new(),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            return Err(Failure::failed("OPENAI_API_KEY is no text"));
+        }
+    };
+    if key.trim().is_empty() && args.base_url.is_none() {
+        return Err(Failure::failed(
+            "OPENAI_API_KEY is not set: set it, or name a server of your own with --base-url",
+        ));
+    }
+    let client = OpenAi::new(key.into()).with_provider_name(args.provider.as_str());
+    match &args.base_url {
+        Some(url) => {
+            client.with_base_url(url).map_err(|error| Failure::option("--base-url", &error))
+        }
+        None => Ok(client),
+    }
+}
+
+async fn stream(execute: prompt_engine::Execute<'_>, live: bool) -> Result<Ended, Failure> {
+    let mut stream = match execute.stream().await {
+        Ok(stream) => stream,
+        Err(error) => return failed(&error),
+    };
+    let mut failure = None;
+    let mut open_line = false;
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(StreamEvent::Text(text)) if live => {
+                say_part(printable(&text))?;
+                open_line = !text.ends_with('\n');
+            }
+            Ok(_) => {}
+            Err(error) => failure = Some(error),
+        }
+    }
+    if open_line {
+        say("")?;
+    }
+    match (stream.execution(), stream.recorded()) {
+        (Some(execution), Some(recorded)) => Ok(Ended {
+            failure: failure.map(|error| sentence(&error, execution)),
+            execution: execution.clone(),
+            recorded: recorded.clone(),
+        }),
+        _ => Err(Failure::failed("the stream ended without saying how")),
+    }
+}
+
+fn failed(error: &ExecuteError) -> Result<Ended, Failure> {
+    match (error.execution(), error.recorded()) {
+        (Some(execution), Some(recorded)) => Ok(Ended {
+            failure: Some(sentence(error.error(), execution)),
+            execution: execution.clone(),
+            recorded: recorded.clone(),
+        }),
+        // Nothing was sent.
+        _ => Err(Failure::failed(format!("{}; give one with --model", error.error()))),
+    }
+}
+
+fn sentence(error: &prompt_engine::LlmError, execution: &LlmExecution) -> String {
+    let http = error.http_status().map_or(String::new(), |status| format!(", HTTP {status}"));
+    let said = error.message().trim().trim_end_matches('.');
+    format!("the call failed ({}{http}): {said}; execution {}", error.category(), execution.id)
+}
+
+fn cancelled() -> Failure {
+    Failure::failed(
+        "the call was cancelled; `prompt-engine executions list` shows what was seen of it",
+    )
+}
+
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without a handler the signal ends the process by itself.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Prints what was answered, but the text that was printed as it came.
+fn answer(execution: &LlmExecution, live: bool) -> Result<(), Failure> {
+    let Some(payload) = &execution.payload else { return Ok(()) };
+    if let Some(content) = payload.response_content.as_ref().filter(|_| !live) {
+        say(printable(content))?;
+    }
+    for call in &payload.tool_calls {
+        say(format_args!("tool call: {} {}", printable(&call.name), printable(&call.arguments)))?;
+    }
+    Ok(())
+}
+
+fn summary(execution: &LlmExecution) -> String {
+    let mut parts = vec![
+        execution.status.to_string(),
+        format!("{}/{}", execution.provider, execution.model),
+        execution.tokens.map_or("tokens unknown".to_owned(), |tokens| {
+            format!("{} input + {} output tokens", number(tokens.input), number(tokens.output))
+        }),
+    ];
+    let first = execution.time_to_first_token_ms;
+    parts.push(match first {
+        Some(first) => {
+            format!(
+                "{} ({} to the first token)",
+                latency(execution.latency_ms),
+                latency(Some(first))
+            )
+        }
+        None => latency(execution.latency_ms),
+    });
+    parts.push(format!("cost: {}", long_cost(execution)));
+    parts.push(format!("execution {}", execution.id));
+    printable(&parts.join(" | ")).into_owned()
+}
+
+fn recorded_name(recorded: &Recorded) -> &'static str {
+    match recorded {
+        Recorded::Committed => "committed",
+        Recorded::Queued => "queued",
+        Recorded::Dropped(_) => "dropped",
+    }
+}
+
+fn parse_option(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=JSON, such as top_p=0.5")?;
+    let value = serde_json::from_str(value).map_err(|error| format!("it is no JSON: {error}"))?;
+    Ok((name.to_owned(), value))
+}

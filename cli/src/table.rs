@@ -1,0 +1,171 @@
+//! Tables that fit the terminal, and bars.
+//! Invariant: a table is never wider than the terminal, or than 100 columns where there is none.
+
+use std::io::IsTerminal;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
+};
+use prompt_engine::{Status, Timestamp, Usd};
+
+use crate::failure::Failure;
+use crate::output::{printable, say};
+
+/// Columns of a table that goes to no terminal.
+const PIPED_WIDTH: u16 = 100;
+/// Characters of the longest bar.
+const BAR: u32 = 20;
+
+/// A table whose columns have a name and a side: `>` before the name aligns to the right.
+pub(crate) fn table(columns: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    // The stream it is printed to takes the colours away where they do not belong.
+    table.enforce_styling();
+    if !std::io::stdout().is_terminal() {
+        table.set_width(PIPED_WIDTH);
+    }
+    if columns.is_empty() {
+        return table;
+    }
+    table.set_header(
+        columns
+            .iter()
+            .map(|name| Cell::new(name.trim_start_matches('>')).add_attribute(Attribute::Bold)),
+    );
+    for (index, name) in columns.iter().enumerate() {
+        if name.starts_with('>')
+            && let Some(column) = table.column_mut(index)
+        {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// A table of names and values, without a heading.
+pub(crate) fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, String)>) -> Table {
+    let mut table = table(&[]);
+    for (name, value) in facts {
+        table.add_row([cell(name).add_attribute(Attribute::Bold), cell(value)]);
+    }
+    table
+}
+
+/// A cell of any text.
+pub(crate) fn cell(text: impl AsRef<str>) -> Cell {
+    Cell::new(printable(text.as_ref()).replace('\t', "    "))
+}
+
+/// A status in its colour.
+pub(crate) fn status(status: Status) -> Cell {
+    cell(status.as_str()).fg(match status {
+        Status::Success => Color::Green,
+        Status::Error | Status::Timeout => Color::Red,
+        Status::Pending | Status::Cancelled => Color::Yellow,
+    })
+}
+
+/// A bar as long as `share` of the longest says, from 0 to 1.
+pub(crate) fn bar(share: f64) -> Cell {
+    let eighths = f64::from(BAR * 8) * share.clamp(0.0, 1.0);
+    let mut text = String::new();
+    for place in 0..BAR {
+        let filled = eighths - f64::from(place * 8);
+        text.push(match filled {
+            f if f >= 7.5 => '█',
+            f if f >= 5.5 => '▊',
+            f if f >= 3.5 => '▌',
+            f if f >= 1.0 => '▎',
+            _ => break,
+        });
+    }
+    Cell::new(text).fg(Color::Cyan)
+}
+
+/// Prints the table.
+pub(crate) fn show(table: &Table) -> Result<(), Failure> {
+    table.lines().try_for_each(|line| say(line.trim_end()))
+}
+
+/// A whole number with commas between thousands.
+pub(crate) fn number(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Singular or plural.
+pub(crate) fn count(many: u64, one: &str) -> String {
+    format!("{} {one}{}", number(many), if many == 1 { "" } else { "s" })
+}
+
+/// A fraction as a percentage; a dash where there is none.
+pub(crate) fn percent(fraction: Option<f64>) -> String {
+    fraction.map_or("-".to_owned(), |fraction| format!("{:.1} %", fraction * 100.0))
+}
+
+/// Milliseconds for people; a dash where there are none.
+pub(crate) fn milliseconds(ms: Option<f64>) -> String {
+    match ms {
+        None => "-".to_owned(),
+        Some(ms) if ms < 1000.0 => format!("{ms:.0} ms"),
+        Some(ms) if ms < 120_000.0 => format!("{:.2} s", ms / 1000.0),
+        Some(ms) => format!("{:.1} min", ms / 60_000.0),
+    }
+}
+
+/// A moment to the second, in UTC.
+pub(crate) fn moment(at: Timestamp) -> String {
+    let text = at.to_string();
+    let seconds = text.get(..19).unwrap_or(&text);
+    format!("{}Z", seconds.replace('T', " "))
+}
+
+/// Dollars for people: two decimals, and below a dollar four digits that say something.
+pub(crate) fn dollars(amount: Usd) -> String {
+    let text = amount.to_string();
+    let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
+    let zeros = decimals.len() - decimals.trim_start_matches('0').len();
+    let keep = if whole.trim_start_matches('-') == "0" { zeros + 4 } else { 2 };
+    let rounded = amount.as_decimal().round_dp(u32::try_from(keep).unwrap_or(12));
+    let text = rounded.to_string();
+    match text.split_once('.') {
+        None => format!("${text}.00"),
+        Some((whole, decimals)) => {
+            let decimals = decimals.trim_end_matches('0');
+            format!("${whole}.{decimals:0<2}")
+        }
+    }
+}
+
+/// What is said of a cost: the known amount, and how many calls it leaves out.
+pub(crate) fn cost(amount: Usd, priced: u64, unpriced: u64) -> String {
+    match (priced, unpriced) {
+        (0, 0) => "-".to_owned(),
+        (0, _) => "unknown".to_owned(),
+        (_, 0) => dollars(amount),
+        _ => format!("{} + {} unpriced", dollars(amount), number(unpriced)),
+    }
+}
+
+/// How long a bar is for `part`, where the longest is for `most`.
+pub(crate) fn share(part: u64, most: u64) -> f64 {
+    // Thousandths are finer than a bar shows.
+    let thousandths = u128::from(part) * 1_000 / u128::from(most.max(1));
+    f64::from(u32::try_from(thousandths).unwrap_or(1_000)) / 1_000.0
+}
+
+/// Keeps the cells of a column on one line, as wide as they are: ids that are to be copied.
+pub(crate) fn whole(table: &mut Table, column: usize) {
+    if let Some(column) = table.column_mut(column) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
+    }
+}

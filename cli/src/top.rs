@@ -1,0 +1,61 @@
+//! `top`: the prompts with the most uses, costs or errors.
+
+use clap::Args;
+use prompt_engine::analytics::TopRow;
+use prompt_engine::{Analytics, StatsQuery, TimeRange, TopBy};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::filters::{FilterArgs, RangeArgs};
+use crate::output::{self, say};
+use crate::table::{cell, cost, number, percent, show, table};
+
+/// What to rank by.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  prompt-engine top --by cost --limit 5 --last 30d")]
+pub(crate) struct TopArgs {
+    /// uses, cost or errors.
+    #[arg(long, value_name = "WHAT", default_value_t)]
+    by: TopBy,
+    /// How many prompts at most.
+    #[arg(long, value_name = "NUMBER", default_value_t = Analytics::TOP_ROWS)]
+    limit: usize,
+    #[command(flatten)]
+    range: RangeArgs,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+pub(crate) async fn run(args: TopArgs, context: &Context) -> Result<(), Failure> {
+    let default = TimeRange::last_days(Analytics::TOP_DAYS);
+    let (zone, range) = (args.range.zone()?, args.range.range(default)?);
+    let engine = context.open().await?;
+    let query = StatsQuery { range, filter: args.filter.filter(&engine).await? };
+    let analytics = engine.analytics().in_zone(zone);
+    let top = analytics.top_prompts(args.by, args.limit, &query).await?;
+    if context.json() {
+        return output::lines(&top);
+    }
+    print(&top)
+}
+
+/// Prints the ranking for people.
+pub(crate) fn print(top: &[TopRow]) -> Result<(), Failure> {
+    if top.is_empty() {
+        return say("There is nothing to rank in this range; --last or --from choose another.");
+    }
+    let mut rows = table(&[">", "Prompt", ">Uses", ">Calls", ">Errors", ">Rate", ">Cost"]);
+    for row in top {
+        let tally = &row.tally;
+        rows.add_row([
+            cell(row.rank.to_string()),
+            cell(&row.label),
+            cell(tally.uses.map_or("-".to_owned(), number)),
+            cell(number(tally.executions)),
+            cell(number(row.errors)),
+            cell(percent(row.error_rate)),
+            cell(cost(tally.cost_usd, tally.priced, tally.unpriced)),
+        ]);
+    }
+    show(&rows)
+}
