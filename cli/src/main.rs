@@ -14,6 +14,7 @@ mod import;
 mod output;
 mod performance;
 mod prices;
+mod progress;
 mod prompt;
 mod record_json;
 mod render;
@@ -41,7 +42,7 @@ use crate::failure::Failure;
     prompt-engine prompt create welcome --content 'Hello {{name}}' --model gpt-4o\n  \
     prompt-engine render welcome --var name=Ada"
 )]
-struct Cli {
+pub(crate) struct Cli {
     /// Where everything is kept.
     #[arg(
         long,
@@ -110,7 +111,8 @@ fn main() -> ExitCode {
     }
 }
 
-async fn dispatch(cli: Cli) -> Result<(), Failure> {
+/// Runs a command.
+pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let context = Context::new(cli.store, cli.json);
     match cli.command {
         Command::Prompt(command) => prompt::run(command, &context).await,

@@ -1,0 +1,459 @@
+//! What a row can say, where it says it, and the identity that follows from it.
+//! Invariant: the id of a row depends on its moment, its fields and its place among equal rows,
+//! and on nothing else, so that a file can be imported again after it grew.
+
+use std::str::FromStr;
+
+use prompt_engine::{Label, Slug, Status, Timestamp, TokenCounts, TokenUsage, Zone, parse_moment};
+use sha2::{Digest, Sha256};
+
+macro_rules! fields {
+    ($($variant:ident $name:literal),* $(,)?) => {
+        /// What a column or a fixed value can stand for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Field { $($variant),* }
+
+        impl Field {
+            const ALL: &[Self] = &[$(Self::$variant),*];
+
+            pub(super) const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+        }
+    };
+}
+
+fields! {
+    CreatedAt "created_at", Prompt "prompt", Version "version", Provider "provider",
+    Model "model", ResponseModel "response_model", Environment "environment",
+    Session "session", User "user", InputTokens "input_tokens", OutputTokens "output_tokens",
+    CacheReadTokens "cache_read_tokens", CacheWriteTokens "cache_write_tokens",
+    ReasoningTokens "reasoning_tokens", LatencyMs "latency_ms",
+    TimeToFirstTokenMs "time_to_first_token_ms", ResponseContent "response_content",
+    Status "status",
+}
+
+impl Field {
+    /// Fields without which nothing can be imported.
+    const REQUIRED: [Self; 4] = [Self::CreatedAt, Self::Prompt, Self::Provider, Self::Model];
+}
+
+impl FromStr for Field {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.iter().copied().find(|field| field.name() == text).ok_or_else(|| {
+            let all: Vec<_> = Self::ALL.iter().map(|field| field.name()).collect();
+            format!("there is no field {text:?}; there are {}", all.join(", "))
+        })
+    }
+}
+
+/// Which column holds which field, and the row that has only the fixed values.
+#[derive(Debug)]
+pub(super) struct Plan {
+    mapped: Vec<(Field, String)>,
+    fixed: Row,
+    zone: Zone,
+}
+
+impl Plan {
+    /// A plan from the pairs of `--map` (`field=column`) and `--set` (`field=value`).
+    ///
+    /// # Errors
+    /// One sentence for an unknown field, one given twice, a bad value, and what is missing.
+    pub(super) fn new(map: &[String], set: &[String], zone: Zone) -> Result<Self, String> {
+        let mut given: Vec<Field> = Vec::new();
+        let mut once = |field: Field| {
+            if given.contains(&field) {
+                return Err(format!("the field {} is given twice", field.name()));
+            }
+            given.push(field);
+            Ok(())
+        };
+        let mut mapped = Vec::new();
+        for (name, column) in pairs("--map", map)? {
+            let field = name.parse().map_err(|why| format!("--map: {why}"))?;
+            once(field)?;
+            mapped.push((field, column));
+        }
+        let mut fixed = Row::default();
+        for (name, value) in pairs("--set", set)? {
+            let field = name.parse().map_err(|why| format!("--set: {why}"))?;
+            once(field)?;
+            fixed.put(field, &value, zone).map_err(|why| format!("--set {name}: {why}"))?;
+        }
+        for field in Field::REQUIRED {
+            if !given.contains(&field) {
+                let name = field.name();
+                return Err(format!(
+                    "{name} is missing: name its column with --map {name}=COLUMN or its value with --set {name}=VALUE"
+                ));
+            }
+        }
+        let counts = [Field::InputTokens, Field::OutputTokens];
+        let parts = [Field::CacheReadTokens, Field::CacheWriteTokens, Field::ReasoningTokens];
+        let has_counts = counts.map(|field| given.contains(&field));
+        let has_part = parts.iter().any(|field| given.contains(field));
+        if has_counts != [false, false] && has_counts != [true, true] || has_part && !has_counts[0]
+        {
+            return Err("token counts need both input_tokens and output_tokens".to_owned());
+        }
+        Ok(Self { mapped, fixed, zone })
+    }
+
+    /// The columns to read, in the order in which [`Plan::row`] takes their cells.
+    pub(super) fn columns(&self) -> Vec<String> {
+        self.mapped.iter().map(|(_, column)| column.clone()).collect()
+    }
+
+    /// The prompt, where all rows have the same.
+    pub(super) fn fixed_prompt(&self) -> Option<&Slug> {
+        self.fixed.prompt.as_ref()
+    }
+
+    /// The row that has these cells.
+    ///
+    /// # Errors
+    /// The index of the cell at fault, where one is, and what is wrong.
+    pub(super) fn row(&self, cells: &[Option<String>]) -> Result<Row, (Option<usize>, String)> {
+        let mut row = self.fixed.clone();
+        for (index, ((field, _), cell)) in self.mapped.iter().zip(cells).enumerate() {
+            match cell {
+                Some(text) => {
+                    row.put(*field, text, self.zone).map_err(|why| (Some(index), why))?;
+                }
+                None if Field::REQUIRED.contains(field) => {
+                    return Err((
+                        Some(index),
+                        format!("it is empty, and {} is needed", field.name()),
+                    ));
+                }
+                None => {}
+            }
+        }
+        let column_of = |wanted| self.mapped.iter().position(|(field, _)| *field == wanted);
+        match (row.input, row.output) {
+            (Some(_), None) => Err((column_of(Field::OutputTokens), "it is empty".to_owned())),
+            (None, Some(_)) => Err((column_of(Field::InputTokens), "it is empty".to_owned())),
+            _ => Ok(()),
+        }?;
+        let first_part = [Field::CacheReadTokens, Field::CacheWriteTokens, Field::ReasoningTokens]
+            .into_iter()
+            .find_map(column_of);
+        row.tokens().map_err(|why| (first_part, why))?;
+        Ok(row)
+    }
+}
+
+/// Splits `a=b,c=d`. A piece without `=` belongs to the value before it, comma and all.
+fn pairs(option: &str, given: &[String]) -> Result<Vec<(String, String)>, String> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for text in given {
+        let mut has_first = false;
+        for piece in text.split(',') {
+            match piece.split_once('=') {
+                Some((name, value)) => pairs.push((name.trim().to_owned(), value.to_owned())),
+                None if has_first => {
+                    if let Some((_, value)) = pairs.last_mut() {
+                        value.push(',');
+                        value.push_str(piece);
+                    }
+                }
+                None => {
+                    return Err(format!("{option} takes FIELD=… pairs, and {piece:?} is none"));
+                }
+            }
+            has_first = true;
+        }
+    }
+    match pairs.iter().find(|(_, value)| value.is_empty()) {
+        Some((name, _)) => Err(format!("{option} {name}= has nothing behind the equals sign")),
+        None => Ok(pairs),
+    }
+}
+
+/// One call of the past, as far as its file tells.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Row {
+    pub(super) at: Option<Timestamp>,
+    pub(super) prompt: Option<Slug>,
+    pub(super) version: Option<u32>,
+    pub(super) provider: Option<Label>,
+    pub(super) model: Option<Label>,
+    pub(super) response_model: Option<Label>,
+    pub(super) environment: Option<Label>,
+    pub(super) session: Option<Label>,
+    pub(super) user: Option<Label>,
+    input: Option<u64>,
+    output: Option<u64>,
+    cache_read: Option<u64>,
+    cache_write: Option<u64>,
+    reasoning: Option<u64>,
+    pub(super) latency_ms: Option<u64>,
+    pub(super) time_to_first_token_ms: Option<u64>,
+    pub(super) response_content: Option<String>,
+    pub(super) status: Option<Status>,
+}
+
+impl Row {
+    fn put(&mut self, field: Field, text: &str, zone: Zone) -> Result<(), String> {
+        let label = || Label::new(text).map(Some).map_err(|error| error.to_string());
+        match field {
+            Field::CreatedAt => self.at = Some(moment(text, zone)?),
+            Field::Prompt => self.prompt = Some(Slug::new(text).map_err(|e| e.to_string())?),
+            Field::Version => {
+                let number = whole(text)?;
+                let number = u32::try_from(number).ok().filter(|number| *number > 0);
+                self.version = Some(number.ok_or_else(|| format!("{text:?} is no version"))?);
+            }
+            Field::Provider => self.provider = label()?,
+            Field::Model => self.model = label()?,
+            Field::ResponseModel => self.response_model = label()?,
+            Field::Environment => self.environment = label()?,
+            Field::Session => self.session = label()?,
+            Field::User => self.user = label()?,
+            Field::InputTokens => self.input = Some(tokens(text)?),
+            Field::OutputTokens => self.output = Some(tokens(text)?),
+            Field::CacheReadTokens => self.cache_read = Some(tokens(text)?),
+            Field::CacheWriteTokens => self.cache_write = Some(tokens(text)?),
+            Field::ReasoningTokens => self.reasoning = Some(tokens(text)?),
+            Field::LatencyMs => self.latency_ms = Some(millis(text)?),
+            Field::TimeToFirstTokenMs => self.time_to_first_token_ms = Some(millis(text)?),
+            Field::ResponseContent => self.response_content = Some(text.to_owned()),
+            Field::Status => {
+                let status =
+                    text.parse().map_err(|error: prompt_engine::Error| error.to_string())?;
+                if status == Status::Pending {
+                    return Err("a call of the past is not pending".to_owned());
+                }
+                self.status = Some(status);
+            }
+        }
+        Ok(())
+    }
+
+    /// The tokens, checked; `None` where the row names none.
+    pub(super) fn tokens(&self) -> Result<Option<TokenUsage>, String> {
+        let (Some(input), Some(output)) = (self.input, self.output) else { return Ok(None) };
+        let counts = TokenCounts {
+            input,
+            output,
+            cache_read: self.cache_read.unwrap_or(0),
+            cache_write: self.cache_write.unwrap_or(0),
+            reasoning: self.reasoning.unwrap_or(0),
+            ..TokenCounts::default()
+        };
+        counts.check().map(Some).map_err(|error| error.to_string())
+    }
+
+    /// The SHA-256 of all fields that the row has. It reads the same values from any file.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let text = |label: &Option<Label>| label.as_deref().map(str::to_owned);
+        let number = |number: Option<u64>| number.map(|number| number.to_string());
+        for field in Field::ALL {
+            let value = match field {
+                Field::CreatedAt => self.at.map(|at| at.as_micros().to_string()),
+                Field::Prompt => self.prompt.as_deref().map(str::to_owned),
+                Field::Version => self.version.map(|version| version.to_string()),
+                Field::Provider => text(&self.provider),
+                Field::Model => text(&self.model),
+                Field::ResponseModel => text(&self.response_model),
+                Field::Environment => text(&self.environment),
+                Field::Session => text(&self.session),
+                Field::User => text(&self.user),
+                Field::InputTokens => number(self.input),
+                Field::OutputTokens => number(self.output),
+                Field::CacheReadTokens => number(self.cache_read),
+                Field::CacheWriteTokens => number(self.cache_write),
+                Field::ReasoningTokens => number(self.reasoning),
+                Field::LatencyMs => number(self.latency_ms),
+                Field::TimeToFirstTokenMs => number(self.time_to_first_token_ms),
+                Field::ResponseContent => self.response_content.clone(),
+                Field::Status => self.status.map(|status| status.to_string()),
+            };
+            if let Some(value) = value {
+                // With its length before it no value can be read as the start of the next.
+                hash.update(format!("{}:{}:", field.name(), value.len()));
+                hash.update(value);
+            }
+        }
+        hash.finalize().into()
+    }
+}
+
+/// The ids of the usage and the execution of the row that has `digest`, the `ordinal`th such row:
+/// in the shape of a UUIDv7, its moment in milliseconds and then bits of a hash.
+pub(super) fn ids(at: Timestamp, digest: &[u8; 32], ordinal: u32) -> ([u8; 16], [u8; 16]) {
+    let mut hash = Sha256::new();
+    hash.update(digest);
+    hash.update(ordinal.to_be_bytes());
+    let hash: [u8; 32] = hash.finalize().into();
+    let millis = at.as_micros().div_euclid(1_000).to_be_bytes();
+    let id = |bits: &[u8]| {
+        let mut id = [0; 16];
+        id[..6].copy_from_slice(&millis[2..]);
+        id[6..].copy_from_slice(bits);
+        id[6] = 0x70 | (id[6] & 0x0f);
+        id[8] = 0x80 | (id[8] & 0x3f);
+        id
+    };
+    (id(&hash[..10]), id(&hash[10..20]))
+}
+
+fn moment(text: &str, zone: Zone) -> Result<Timestamp, String> {
+    let text = text.trim();
+    let at = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Ten digits are Unix seconds (2001 to 2286), thirteen are milliseconds of the same years.
+        let scale = match text.len() {
+            10 => 1_000_000,
+            13 => 1_000,
+            _ => return Err(format!("{text} is no time: neither Unix seconds nor milliseconds")),
+        };
+        let count: i64 = text.parse().map_err(|_| format!("{text} is no time"))?;
+        Timestamp::from_micros(count * scale)
+    } else {
+        parse_moment(text, zone)
+    };
+    let at = at.map_err(|error| error.to_string())?;
+    if at.as_micros() < 0 {
+        return Err(format!("{text} is before 1970"));
+    }
+    Ok(at)
+}
+
+fn whole(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().map_err(|_| format!("{text} is too large"));
+    }
+    if text.strip_prefix('-').is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit())) {
+        return Err(format!("{text} is negative"));
+    }
+    Err(format!("{text:?} is no whole number"))
+}
+
+fn tokens(text: &str) -> Result<u64, String> {
+    match whole(text)? {
+        count if count > TokenCounts::MAX => {
+            Err(format!("{count} tokens are more than {}", TokenCounts::MAX))
+        }
+        count => Ok(count),
+    }
+}
+
+/// Milliseconds, at most a year of them; decimals, as many clocks write them, are cut.
+fn millis(text: &str) -> Result<u64, String> {
+    const YEAR: u64 = 366 * 24 * 3_600 * 1_000;
+    let text = text.trim();
+    let (number, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    if decimals.is_empty() || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("{text:?} is no number of milliseconds"));
+    }
+    match whole(number)? {
+        count if count > YEAR => Err(format!("{text} milliseconds are more than a year")),
+        count => Ok(count),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn plan(map: &str, set: &str) -> Result<Plan, String> {
+        Plan::new(&[map.to_owned()], &[set.to_owned()], Zone::UTC)
+    }
+
+    fn row(cells: [&str; 3]) -> Result<Row, (Option<usize>, String)> {
+        let plan = plan(
+            "created_at=t,input_tokens=i,output_tokens=o",
+            "prompt=p,provider=openai,model=gpt-4o",
+        );
+        plan.unwrap().row(&cells.map(|cell| Some(cell.to_owned()).filter(|cell| !cell.is_empty())))
+    }
+
+    #[test]
+    fn what_a_plan_lacks_is_named() {
+        let full = "prompt=p,provider=openai,model=m";
+        for (map, set, named) in [
+            ("created_at=t", "prompt=p,provider=openai", "model is missing"),
+            ("created_at=t,colour=c", full, "no field \"colour\""),
+            ("created_at=t,model=m", full, "model is given twice"),
+            ("created_at=t,input_tokens=i", full, "both input_tokens and output_tokens"),
+            ("created_at=t,cache_read_tokens=c", full, "both input_tokens and output_tokens"),
+            ("created_at=", full, "created_at= has nothing"),
+            ("created_at", full, "\"created_at\" is none"),
+            ("created_at=t", "prompt=A b,provider=openai,model=m", "--set prompt:"),
+        ] {
+            let why = plan(map, set).unwrap_err();
+            assert!(why.contains(named), "{map} {set}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_value_may_hold_a_comma_and_an_equals_sign() {
+        let given = ["a=b,c,d=e=f".to_owned()];
+        let pairs = pairs("--set", &given).unwrap();
+        assert_eq!(pairs, [("a".to_owned(), "b,c".to_owned()), ("d".to_owned(), "e=f".to_owned())]);
+    }
+
+    #[test]
+    fn times_are_read_in_every_documented_form() {
+        let expected: Timestamp = "2023-11-16T18:17:03.979960Z".parse().unwrap();
+        for text in [
+            "2023-11-16 18:17:03.9799600",
+            "2023-11-16T18:17:03.979960Z",
+            "2023-11-16T19:17:03.97996+01:00",
+        ] {
+            assert_eq!(moment(text, Zone::UTC).unwrap(), expected, "{text}");
+        }
+        let berlin = moment("2023-11-16 19:17:03.97996", "Europe/Berlin".parse().unwrap());
+        assert_eq!(berlin.unwrap(), expected);
+        let second: Timestamp = "2023-11-16T18:17:03Z".parse().unwrap();
+        assert_eq!(moment("1700158623", Zone::UTC).unwrap(), second);
+        assert_eq!(moment("1700158623000", Zone::UTC).unwrap(), second);
+        for text in ["20231116", "2023-02-30 10:00:00", "yesterday", "1969-12-31T00:00:00Z", ""] {
+            assert!(moment(text, Zone::UTC).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn counts_that_cannot_be_are_refused_with_their_cell() {
+        let at = "2023-11-16 18:17:03";
+        assert_eq!(row([at, "10", "2"]).unwrap().tokens().unwrap().unwrap().total(), 12);
+        assert!(row([at, "", ""]).unwrap().tokens().unwrap().is_none());
+        for (cells, place, named) in [
+            ([at, "-1", "2"], 1, "negative"),
+            ([at, "1", "1000000000001"], 2, "more than"),
+            ([at, "99999999999999999999", "2"], 1, "too large"),
+            ([at, "1.5", "2"], 1, "no whole number"),
+            ([at, "1", ""], 2, "empty"),
+            (["", "1", "1"], 0, "created_at is needed"),
+        ] {
+            let (column, why) = row(cells).unwrap_err();
+            assert_eq!(column, Some(place), "{why}");
+            assert!(why.contains(named), "{why}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_uuidv7_of_the_moment_and_of_nothing_that_changes() {
+        let first = row(["2023-11-16 18:17:03.9799600", "10", "2"]).unwrap();
+        let same = row(["2023-11-16T18:17:03.97996Z", "10", "2"]).unwrap();
+        let other = row(["2023-11-16T18:17:03.97996Z", "10", "3"]).unwrap();
+        assert_eq!(first.digest(), same.digest());
+        assert_ne!(first.digest(), other.digest());
+        let at = first.at.unwrap();
+        let (usage, execution) = ids(at, &first.digest(), 0);
+        assert_ne!(usage, execution);
+        assert_ne!(usage, ids(at, &first.digest(), 1).0);
+        for id in [usage, execution] {
+            let text = prompt_engine::UsageId::from_bytes(id).to_string();
+            // 2023-11-16T18:17:03.979Z in milliseconds, version 7.
+            assert!(text.starts_with("018bd959-d0eb-7"), "{text}");
+            assert!(matches!(text.as_bytes()[19], b'8' | b'9' | b'a' | b'b'), "{text}");
+        }
+    }
+}
