@@ -200,6 +200,7 @@ macro_rules! conformance_suite {
                 an_execution_may_come_before_its_usage,
                 a_record_needs_no_prompt,
                 an_invalid_execution_is_refused,
+                json_nested_too_deep_is_refused,
                 ten_thousand_records_are_one_batch,
                 concurrent_appends_lose_nothing,
                 of_racing_final_executions_exactly_one_wins,

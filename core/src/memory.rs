@@ -165,9 +165,6 @@ struct Batch<'s, 'a> {
 
 impl<'a> Batch<'_, 'a> {
     fn add(&mut self, record: &'a Record) -> Result<()> {
-        if let Record::Execution(execution) = record {
-            execution.validate()?;
-        }
         if let Some(horizon) = self.state.horizon
             && record.created_at() < horizon
         {
@@ -238,6 +235,7 @@ impl<'a> Batch<'_, 'a> {
 #[async_trait]
 impl RecordStore for MemoryStore {
     async fn append(&self, records: &[Record]) -> Result<Appended> {
+        records.iter().try_for_each(Record::validate)?;
         let mut state = self.state();
         let mut batch = Batch {
             state: &state,

@@ -191,6 +191,38 @@ impl Record {
         }
     }
 
+    /// Checks what types cannot: an execution by [`LlmExecution::validate`], and that no JSON of the
+    /// payload is nested deeper than [`Record::MOST_NESTED`].
+    ///
+    /// # Errors
+    /// `Invalid`, naming the record and the rule.
+    pub fn validate(&self) -> Result<()> {
+        let deep = match self {
+            Self::Usage(usage) => usage.payload.as_ref().is_some_and(|payload| {
+                let UsagePayload { parameters, content: _, system_message: _, metadata } = payload;
+                parameters.values().chain(metadata.values()).any(too_deep)
+            }),
+            Self::Execution(execution) => {
+                execution.validate()?;
+                execution.payload.as_ref().is_some_and(|payload| {
+                    let (settings, metadata) = (&payload.settings, &payload.response_metadata);
+                    settings.values().chain(metadata.values()).any(too_deep)
+                })
+            }
+        };
+        if deep {
+            let (name, most) = (self.name(), Self::MOST_NESTED);
+            return Err(Error::invalid(format!(
+                "{name}: its JSON is nested deeper than {most} levels"
+            )));
+        }
+        Ok(())
+    }
+
+    /// How deep a value of a payload may be nested: readers of JSON give up at 128 levels, of which
+    /// the payload takes some.
+    pub const MOST_NESTED: usize = 100;
+
     /// The record in words, for errors: `usage 0192…` or `execution 0192…`.
     pub fn name(&self) -> String {
         match self {
@@ -198,6 +230,17 @@ impl Record {
             Self::Execution(execution) => format!("execution {}", execution.id),
         }
     }
+}
+
+fn too_deep(value: &Value) -> bool {
+    fn within(value: &Value, levels: usize) -> bool {
+        match value {
+            Value::Array(items) => levels > 0 && items.iter().all(|v| within(v, levels - 1)),
+            Value::Object(fields) => levels > 0 && fields.values().all(|v| within(v, levels - 1)),
+            _ => true,
+        }
+    }
+    !within(value, Record::MOST_NESTED)
 }
 
 impl From<Usage> for Record {

@@ -74,8 +74,8 @@ pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// - `Conflict`, naming the record, if one of its id is stored (or earlier in the batch) whose
     ///   start time, attribution, usage or asked model differs.
-    /// - `Invalid`, naming the record, if it breaks [`LlmExecution::validate`], or started before
-    ///   the raw horizon (the message says `before the raw horizon`).
+    /// - `Invalid`, naming the record, if it breaks [`Record::validate`], or started before
+    ///   the raw horizon (the message says `before the raw horizon`). The rules are judged before anything else.
     async fn append(&self, records: &[Record]) -> Result<Appended>;
 
     /// The measures of all records in a range, grouped. Rows come sorted by their key; a key

@@ -18,9 +18,10 @@ pub(crate) struct Prepared {
     payload: Option<Vec<u8>>,
 }
 
-/// Encodes the payloads of `records`.
+/// Checks `records` and encodes their payloads.
 pub(crate) fn prepare(records: Vec<Record>) -> Outcome<Vec<Prepared>> {
     let prepare = |mut record: Record| {
+        record.validate()?;
         let payload = match &mut record {
             Record::Usage(usage) => usage.payload.take().map(|p| codec::encode(&p)),
             Record::Execution(execution) => execution.payload.take().map(|p| codec::encode(&p)),
@@ -46,9 +47,6 @@ pub(crate) fn append(
     }
     let mut payloads = Payloads::new(conn)?;
     for Prepared { record, payload } in records {
-        if let Record::Execution(execution) = record {
-            execution.validate()?;
-        }
         if let Some(horizon) = horizon
             && record.created_at() < horizon
         {

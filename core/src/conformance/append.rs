@@ -361,3 +361,22 @@ pub async fn of_racing_final_executions_exactly_one_wins(fx: Fixture) {
     assert_eq!(rows[0].measures.latency_ms.count(), 1);
     assert_eq!(rows[0].measures.latency_ms.sum(), winner as u128);
 }
+
+/// JSON is stored up to a depth that can be read back, and refused beyond.
+pub async fn json_nested_too_deep_is_refused(fx: Fixture) {
+    let nested = |levels: usize| {
+        (0..levels).fold(serde_json::Value::Null, |inner, _| serde_json::Value::Array(vec![inner]))
+    };
+    let with = |levels: usize| {
+        let mut usage = usage(at(0));
+        if let Some(payload) = &mut usage.payload {
+            payload.metadata.insert("deep".to_owned(), nested(levels));
+        }
+        usage
+    };
+    let deepest = with(Record::MOST_NESTED);
+    fx.append(&[deepest.clone().into()]).await;
+    assert_eq!(fx.store.usage(deepest.id).await.unwrap(), Some(deepest));
+    let error = fx.store.append(&[with(Record::MOST_NESTED + 1).into()]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
