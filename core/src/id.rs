@@ -44,7 +44,7 @@ macro_rules! id {
 
             fn from_str(text: &str) -> Result<Self> {
                 Uuid::try_parse(text).map(Self).map_err(|_| {
-                    Error::invalid(format!(concat!("{:?} is not a ", $what, " id (a UUID)"), text))
+                    Error::invalid(format!(concat!("{:?} is no ", $what, " id (a UUID)"), text))
                 })
             }
         }
