@@ -7,12 +7,13 @@ use std::time::Duration;
 use prompt_engine::PromptEngine;
 
 use crate::failure::Failure;
+use crate::table::count;
 
 /// The store that is used where none is named.
 pub(crate) const DEFAULT_STORE: &str = "sqlite://prompt_engine.db";
 
 /// How long a command waits at its end for its records to be safe.
-const SHUTDOWN: Duration = Duration::from_secs(30);
+const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// What every command is given.
 #[derive(Debug)]
@@ -51,7 +52,11 @@ impl Context {
     pub(crate) async fn close(&self, engine: &PromptEngine) -> Result<(), Failure> {
         match engine.shutdown(SHUTDOWN).await {
             0 => Ok(()),
-            lost => Err(Failure::failed(format!("{lost} records could not be saved"))),
+            lost => Err(Failure::failed(format!(
+                "{} could not be saved: the store did not take it within {SHUTDOWN:?}; another \
+                 program may hold it, or its disk may be full",
+                count(lost, "record")
+            ))),
         }
     }
 

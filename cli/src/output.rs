@@ -1,9 +1,9 @@
 //! What goes to standard output and standard error, colours left out where they do not belong.
-//! Invariant: no control character of a stored text reaches a terminal.
+//! Invariant: no control character of a stored text reaches a terminal; a pipe gets answers as they are.
 
 use std::borrow::Cow;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use owo_colors::OwoColorize;
 use serde::Serialize;
@@ -16,10 +16,13 @@ pub(crate) fn say(line: impl Display) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints a piece of a line, at once.
-pub(crate) fn say_part(part: impl Display) -> Result<(), Failure> {
-    let mut out = anstream::stdout().lock();
-    write!(out, "{part}")?;
+/// Prints a text that is an answer, at once: to a terminal what it can show, elsewhere as it is.
+pub(crate) fn text(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.is_terminal() {
+        true => out.write_all(printable(text).as_bytes())?,
+        false => out.write_all(text.as_bytes())?,
+    }
     out.flush()?;
     Ok(())
 }
@@ -60,15 +63,16 @@ pub(crate) fn complain(sentence: &str) {
     note(format_args!("{} {}", "prompt-engine:".red().bold(), printable(&sentence)));
 }
 
-/// The text without what a terminal would obey: control characters but line ends and tabs are escaped.
+/// The text without what a terminal would obey: control characters but tabs and line ends are escaped.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     let harmful = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     if !text.contains(harmful) {
         return Cow::Borrowed(text);
     }
     let mut clean = String::with_capacity(text.len());
-    for c in text.chars() {
-        if harmful(c) {
+    let mut letters = text.chars().peekable();
+    while let Some(c) = letters.next() {
+        if harmful(c) && !(c == '\r' && letters.peek() == Some(&'\n')) {
             clean.extend(c.escape_default());
         } else {
             clean.push(c);

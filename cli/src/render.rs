@@ -3,13 +3,13 @@
 
 use clap::Args;
 use owo_colors::OwoColorize;
-use prompt_engine::{Label, Parameter, Params, PromptEngine, RenderedPrompt, Slug, Timestamp};
+use prompt_engine::{Label, Parameter, Params, PromptEngine, RenderedPrompt, Slug};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::filters::parse_object;
-use crate::output::{self, heading, printable, say};
+use crate::output::{self, heading, say};
 
 /// What to render.
 #[derive(Debug, Args)]
@@ -98,11 +98,14 @@ impl WhatArgs {
 
 pub(crate) async fn run(args: RenderArgs, context: &Context) -> Result<(), Failure> {
     let engine = context.open().await?;
-    let started = Timestamp::now();
     let rendered = args.what.render(&engine).await?;
     // A use that is not in the store is no success, whatever the text.
-    saved(rendered.recorded())?;
-    context.close(&engine).await?;
+    let closed = saved(rendered.recorded()).and(context.close(&engine).await);
+    print(&rendered, context)?;
+    closed
+}
+
+fn print(rendered: &RenderedPrompt, context: &Context) -> Result<(), Failure> {
     if context.json() {
         return output::document(&json!({
             "usage_id": rendered.usage_id(),
@@ -116,16 +119,17 @@ pub(crate) async fn run(args: RenderArgs, context: &Context) -> Result<(), Failu
             "max_tokens": rendered.max_tokens(),
             "parameters": rendered.parameters(),
             "messages": rendered.messages(),
-            "created_at": started,
         }));
     }
     if let Some(system) = rendered.system_message() {
         heading("System message")?;
-        say(printable(system))?;
+        output::text(system)?;
+        say("")?;
         say("")?;
         heading("Content")?;
     }
-    say(printable(rendered.content()))?;
+    output::text(rendered.content())?;
+    say("")?;
     output::note(
         format_args!(
             "{} version {}, usage {}",

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::executions::{latency, long_cost};
 use crate::failure::Failure;
-use crate::output::{self, printable, say, say_part};
+use crate::output::{self, printable, say};
 use crate::record_json;
 use crate::render::{WhatArgs, saved};
 use crate::table::number;
@@ -67,7 +67,13 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
     let ended = if args.stream {
         tokio::select! {
             ended = stream(execute, live) => ended,
-            () = interrupted() => Err(cancelled()),
+            () = interrupted() => {
+                if live {
+                    // Ends the line that the answer was printed on.
+                    output::note("");
+                }
+                Err(cancelled())
+            }
         }
     } else {
         tokio::select! {
@@ -84,8 +90,9 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
             () = interrupted() => Err(cancelled()),
         }
     };
-    // Also where the call was given up: what was seen of it is recorded.
-    context.close(&engine).await?;
+    // Also where the call was given up: what was seen of it is recorded. An answer was paid for, and
+    // is printed even if its record is lost.
+    let closed = context.close(&engine).await;
     let ended = ended?;
     let id = ended.execution.id;
     if context.json() {
@@ -99,7 +106,7 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
     }
     match ended.failure {
         Some(sentence) => Err(Failure::failed(sentence)),
-        None => saved(&ended.recorded),
+        None => saved(&ended.recorded).and(closed),
     }
 }
 
@@ -135,7 +142,7 @@ async fn stream(execute: prompt_engine::Execute<'_>, live: bool) -> Result<Ended
     while let Some(event) = stream.next().await {
         match event {
             Ok(StreamEvent::Text(text)) if live => {
-                say_part(printable(&text))?;
+                output::text(&text)?;
                 open_line = !text.ends_with('\n');
             }
             Ok(_) => {}
@@ -190,7 +197,8 @@ async fn interrupted() {
 fn answer(execution: &LlmExecution, live: bool) -> Result<(), Failure> {
     let Some(payload) = &execution.payload else { return Ok(()) };
     if let Some(content) = payload.response_content.as_ref().filter(|_| !live) {
-        say(printable(content))?;
+        output::text(content)?;
+        say("")?;
     }
     for call in &payload.tool_calls {
         say(format_args!("tool call: {} {}", printable(&call.name), printable(&call.arguments)))?;

@@ -203,7 +203,6 @@ fn values_are_read_as_the_type_of_their_parameter() {
         names(&document),
         [
             "content",
-            "created_at",
             "max_tokens",
             "messages",
             "model",
@@ -583,6 +582,8 @@ fn hostile_texts_come_back_and_command_no_terminal() {
     assert!(!place.ok(&["prompt", "show", "hostile"]).contains(['\u{1b}', '\u{7}', '\0']));
     let rendered = place.json(&["render", "hostile", "--var", "name=\u{1b}]0;x", "--env", "\u{1}"]);
     assert!(rendered["content"].as_str().unwrap().contains("\u{1b}]0;x"));
+    let piped = place.ok(&["render", "hostile", "--var", "name=\r\n"]);
+    assert_eq!(piped, format!("{text}\0\n").replace("{{name}}", "\r\n"));
     assert!(!place.ok(&["usages", "list"]).contains('\u{1}'));
 
     let big = "x".repeat(10 * 1024 * 1024);
