@@ -13,7 +13,7 @@ use crate::filters::{FilterArgs, RangeArgs};
 use crate::output::{self, heading, printable, say};
 use crate::record_json::{self, Slugs};
 use crate::table::{
-    cell, dollars, facts, milliseconds, moment, number, show, status, table, whole,
+    cell, dollars, facts, milliseconds, moment, number, show, status, table, whole_ids,
 };
 
 /// Look at recorded calls of models.
@@ -135,7 +135,7 @@ async fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
                 cell(latency(one.latency_ms)),
             ]);
         }
-        whole(&mut rows, 0);
+        whole_ids(&mut rows, &[3, 5, 7]);
         show(&rows)?;
     }
     say_next(page.next.as_ref());

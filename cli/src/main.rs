@@ -49,6 +49,7 @@ pub(crate) struct Cli {
         global = true,
         value_name = "URL",
         env = "PROMPT_ENGINE_STORE",
+        hide_env_values = true,
         default_value = context::DEFAULT_STORE
     )]
     store: String,

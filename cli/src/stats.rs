@@ -48,10 +48,10 @@ pub(crate) fn print(stats: &UsageStats) -> Result<(), Failure> {
     .filter(|(many, _)| *many > 0)
     .map(|(many, name)| format!("{} {name}", number(many)))
     .collect();
-    let calls = match parts.is_empty() {
-        true => number(stats.total_executions),
-        false => format!("{}: {}", number(stats.total_executions), parts.join(", ")),
-    };
+    let mut calls = number(stats.total_executions);
+    if !parts.is_empty() {
+        calls.push_str(&format!(" ({})", parts.join(", ")));
+    }
     let tokens = &stats.tokens;
     let mut token_text =
         format!("{} input, {} output", number(tokens.input), number(tokens.output));
@@ -76,7 +76,7 @@ pub(crate) fn print(stats: &UsageStats) -> Result<(), Failure> {
         ("Success", percent(stats.success_rate)),
         ("Errors", percent(stats.error_rate)),
         ("Cost", cost(stats.total_cost_usd, stats.priced, stats.unpriced)),
-        ("Tokens", token_text),
+        ("Tokens", if tokens.reported == 0 { "-".to_owned() } else { token_text }),
         ("Latency", durations(&stats.latency_ms)),
         ("First token", durations(&stats.time_to_first_token_ms)),
     ]);

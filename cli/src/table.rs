@@ -14,6 +14,8 @@ use crate::output::{printable, say};
 
 /// Columns of a table that goes to no terminal.
 const PIPED_WIDTH: u16 = 100;
+/// A terminal that says it has fewer columns is not believed.
+const LEAST_WIDTH: u16 = 20;
 /// Characters of the longest bar.
 const BAR: u32 = 20;
 
@@ -23,7 +25,8 @@ pub(crate) fn table(columns: &[&str]) -> Table {
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     // The stream it is printed to takes the colours away where they do not belong.
     table.enforce_styling();
-    if !std::io::stdout().is_terminal() {
+    // Some terminals say that they have no columns at all.
+    if !std::io::stdout().is_terminal() || table.width().is_none_or(|width| width < LEAST_WIDTH) {
         table.set_width(PIPED_WIDTH);
     }
     if columns.is_empty() {
@@ -163,9 +166,16 @@ pub(crate) fn share(part: u64, most: u64) -> f64 {
     f64::from(u32::try_from(thousandths).unwrap_or(1_000)) / 1_000.0
 }
 
-/// Keeps the cells of a column on one line, as wide as they are: ids that are to be copied.
-pub(crate) fn whole(table: &mut Table, column: usize) {
-    if let Some(column) = table.column_mut(column) {
-        column.set_constraint(ColumnConstraint::ContentWidth);
+/// Keeps the ids in the first column on one line, as they are to be copied; where that leaves no
+/// room, the columns `spare` are left out.
+pub(crate) fn whole_ids(table: &mut Table, spare: &[usize]) {
+    let narrow = table.width().is_some_and(|width| width < PIPED_WIDTH);
+    if let Some(ids) = table.column_mut(0) {
+        ids.set_constraint(ColumnConstraint::ContentWidth);
+    }
+    for index in spare.iter().filter(|_| narrow) {
+        if let Some(column) = table.column_mut(*index) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::executions::{RecordListArgs, say_next};
 use crate::failure::Failure;
 use crate::output::{self, heading, printable, say};
 use crate::record_json::{self, Slugs};
-use crate::table::{cell, facts, moment, show, table, whole};
+use crate::table::{cell, facts, moment, show, table, whole_ids};
 
 /// Look at recorded renders.
 #[derive(Debug, Subcommand)]
@@ -68,7 +68,7 @@ async fn list(args: &RecordListArgs, context: &Context) -> Result<(), Failure> {
                 cell(of.user.as_deref().unwrap_or("-")),
             ]);
         }
-        whole(&mut rows, 0);
+        whole_ids(&mut rows, &[3, 4, 5]);
         show(&rows)?;
     }
     say_next(page.next.as_ref());
