@@ -336,7 +336,7 @@ async fn edit(args: EditArgs, engine: &PromptEngine, context: &Context) -> Resul
         return Err(Failure::usage(format!("--name: {name:?} is empty")));
     }
     let mut version = latest;
-    let mut what = "is as it was";
+    let mut what = "stays; the prompt is changed";
     if !args.version.is_empty() {
         let activation = if args.draft { Activation::Draft } else { Activation::Activate };
         (prompt, version) = prompts.add_version_to(prompt, draft, activation).await?;

@@ -179,3 +179,40 @@ pub(crate) fn whole_ids(table: &mut Table, spare: &[usize]) {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_say_something_however_small() {
+        for (amount, shown) in [
+            ("0", "$0.00"),
+            ("0.5", "$0.50"),
+            ("0.000014999", "$0.000015"),
+            ("0.0001234567", "$0.0001235"),
+            ("0.99999", "$1.00"),
+            ("12.345", "$12.34"),
+            ("1234", "$1234.00"),
+            ("0.000000000001", "$0.000000000001"),
+        ] {
+            assert_eq!(dollars(amount.parse().unwrap()), shown);
+        }
+        assert_eq!(cost(Usd::ZERO, 0, 3), "unknown");
+        assert_eq!(cost("1".parse().unwrap(), 2, 1_000), "$1.00 + 1,000 unpriced");
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!(number(0), "0");
+        assert_eq!(number(999), "999");
+        assert_eq!(number(1_000), "1,000");
+        assert_eq!(number(u64::MAX), "18,446,744,073,709,551,615");
+        assert_eq!(count(1, "call"), "1 call");
+        assert_eq!(milliseconds(Some(999.4)), "999 ms");
+        assert_eq!(milliseconds(Some(1500.0)), "1.50 s");
+        assert_eq!(share(1, 0), 1.0);
+        assert_eq!(share(u64::MAX, u64::MAX), 1.0);
+    }
+}

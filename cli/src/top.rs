@@ -14,9 +14,9 @@ use crate::table::{cell, cost, number, percent, show, table};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  prompt-engine top --by cost --limit 5 --last 30d")]
 pub(crate) struct TopArgs {
-    /// uses, cost or errors.
-    #[arg(long, value_name = "WHAT", default_value_t)]
-    by: TopBy,
+    /// uses, cost or errors; uses unless given, and cost of a model or provider, which has no uses.
+    #[arg(long, value_name = "WHAT")]
+    by: Option<TopBy>,
     /// How many prompts at most.
     #[arg(long, value_name = "NUMBER", default_value_t = Analytics::TOP_ROWS)]
     limit: usize,
@@ -31,8 +31,10 @@ pub(crate) async fn run(args: TopArgs, context: &Context) -> Result<(), Failure>
     let (zone, range) = (args.range.zone()?, args.range.range(default)?);
     let engine = context.open().await?;
     let query = StatsQuery { range, filter: args.filter.filter(&engine).await? };
+    let unsaid = if query.filter.needs_execution() { TopBy::Cost } else { TopBy::Uses };
+    let by = args.by.unwrap_or(unsaid);
     let analytics = engine.analytics().in_zone(zone);
-    let top = analytics.top_prompts(args.by, args.limit, &query).await?;
+    let top = analytics.top_prompts(by, args.limit, &query).await?;
     if context.json() {
         return output::lines(&top);
     }

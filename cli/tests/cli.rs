@@ -435,6 +435,7 @@ fn the_analytics_keep_their_names() {
         place.ok(&["top", "--by", by]);
     }
     assert_eq!(place.lines(&["top"])[0]["label"], "welcome");
+    assert_eq!(place.lines(&["top", "--model", "gpt-4o"])[0]["label"], "welcome");
     assert!(place.ok(&["stats"]).contains("gpt-4o"));
     assert!(place.ok(&["performance", "welcome"]).contains("By version"));
     let none = place.json(&["stats", "--from", "2020-01-01", "--to", "2020-01-02"]);
