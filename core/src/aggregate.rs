@@ -9,7 +9,7 @@ use crate::id::PromptId;
 use crate::label::Label;
 use crate::money::Usd;
 use crate::query::Filter;
-use crate::record::{LlmExecution, Usage};
+use crate::record::{Attribution, LlmExecution, Usage};
 use crate::status::{ErrorCategory, Status};
 use crate::time::{Bucket, BucketCursor, TimeRange, Timestamp};
 use crate::tokens::TokenUsage;
@@ -275,6 +275,18 @@ impl<'a> Recount<'a> {
         self.query.group_by.contains(&by)
     }
 
+    /// What a record of that moment and attribution is grouped by; a usage has no more than this.
+    fn key(&mut self, at: Timestamp, of: &Attribution) -> GroupKey {
+        GroupKey {
+            bucket: self.bucket.as_mut().map(|bucket| bucket.start_of(at)),
+            prompt: self.groups(Dimension::Prompt).then_some(of.prompt),
+            version: self.groups(Dimension::Version).then_some(of.version),
+            environment: self.groups(Dimension::Environment).then(|| of.environment.clone()),
+            provider: None,
+            model: None,
+        }
+    }
+
     /// Counts a usage.
     pub fn usage(&mut self, usage: &Usage) {
         if self.query.needs_execution()
@@ -283,15 +295,7 @@ impl<'a> Recount<'a> {
         {
             return;
         }
-        let of = &usage.attribution;
-        let key = GroupKey {
-            bucket: self.bucket.as_mut().map(|bucket| bucket.start_of(usage.created_at)),
-            prompt: self.groups(Dimension::Prompt).then_some(of.prompt),
-            version: self.groups(Dimension::Version).then_some(of.version),
-            environment: self.groups(Dimension::Environment).then(|| of.environment.clone()),
-            provider: None,
-            model: None,
-        };
+        let key = self.key(usage.created_at, &usage.attribution);
         if let Some(uses) = &mut self.row(key).uses {
             *uses += 1;
         }
@@ -304,14 +308,10 @@ impl<'a> Recount<'a> {
         {
             return;
         }
-        let of = &execution.attribution;
         let key = GroupKey {
-            bucket: self.bucket.as_mut().map(|bucket| bucket.start_of(execution.created_at)),
-            prompt: self.groups(Dimension::Prompt).then_some(of.prompt),
-            version: self.groups(Dimension::Version).then_some(of.version),
-            environment: self.groups(Dimension::Environment).then(|| of.environment.clone()),
             provider: self.groups(Dimension::Provider).then(|| execution.provider.clone()),
             model: self.groups(Dimension::Model).then(|| execution.model.clone()),
+            ..self.key(execution.created_at, &execution.attribution)
         };
         let row = self.row(key);
         row.by_status[usize::from(execution.status.code())] += 1;
