@@ -53,7 +53,7 @@ pub struct PriceRequest<'a> {
     pub at: Timestamp,
     /// Its tokens.
     pub tokens: Option<&'a TokenUsage>,
-    /// The service tier that was served; `default` and `standard` are the standard one.
+    /// The service tier that was served; `default`, `standard` and `auto` are the standard one.
     pub service_tier: Option<&'a str>,
 }
 
@@ -81,12 +81,10 @@ impl PriceBook {
             };
             prices.push(config);
         }
-        // What a user set comes first, then the longest prefix, then the latest start.
+        // The longest prefix comes first, then the latest start.
         for prices in book.exact.values_mut().chain(book.prefixes.values_mut()) {
             prices.sort_by(|a, b| {
-                let rank = |config: &CostConfig| {
-                    (config.origin, config.rule.text().len(), config.valid_from)
-                };
+                let rank = |config: &CostConfig| (config.rule.text().len(), config.valid_from);
                 rank(b).cmp(&rank(a))
             });
         }
@@ -101,7 +99,8 @@ impl PriceBook {
     /// What the call costs.
     ///
     /// The answered model is tried before the asked one; for each of them a user's price before
-    /// one of the library, and an exact name before the longest prefix.
+    /// one of the library, and an exact name before the longest prefix. A price that the user set
+    /// for the asked model also holds for the dated name that it answers by.
     pub fn price(&self, call: &PriceRequest<'_>) -> Quote {
         let unpriced = |reason, model: Option<&CostConfig>| Quote {
             cost: Cost::unpriced(reason),
@@ -111,7 +110,7 @@ impl PriceBook {
             return unpriced(UnpricedReason::NoUsage, None);
         };
         let asked = Some(call.model).filter(|model| call.response_model != Some(*model));
-        let config = call.response_model.into_iter().chain(asked).find_map(|m| self.find(call, m));
+        let config = self.find(call, asked);
         let Some(config) = config else {
             return unpriced(UnpricedReason::UnknownModel, None);
         };
@@ -124,26 +123,50 @@ impl PriceBook {
         }
     }
 
-    fn find(&self, call: &PriceRequest<'_>, model: &str) -> Option<&CostConfig> {
-        let tier =
-            call.service_tier.filter(|tier| !matches!(*tier, "default" | "standard" | "auto"));
+    /// The price of the answered model, else of the one that was `asked`. Where the answer is by
+    /// the dated name of what was asked, both are one, and any price of the user's comes first.
+    fn find(&self, call: &PriceRequest<'_>, asked: Option<&str>) -> Option<&CostConfig> {
+        use PriceOrigin::{Seed, User};
+        let answered = call.response_model;
+        let dated = asked.filter(|asked| answered.is_some_and(|name| is_dated(name, asked)));
+        let order =
+            [(answered, User), (dated, User), (answered, Seed), (asked, User), (asked, Seed)];
+        order.into_iter().find_map(|(model, origin)| self.find_of(call, model?, origin))
+    }
+
+    fn find_of(
+        &self,
+        call: &PriceRequest<'_>,
+        model: &str,
+        origin: PriceOrigin,
+    ) -> Option<&CostConfig> {
+        let tier = named_tier(call.service_tier);
         let holds = |config: &&CostConfig| {
-            config.service_tier.as_deref() == tier && config.validity().contains(call.at)
+            config.origin == origin
+                && named_tier(config.service_tier.as_deref()) == tier
+                && config.validity().contains(call.at)
         };
         let key = (Label::lossy(call.provider), Label::lossy(model));
         let exact = self.exact.get(&key).and_then(|prices| prices.iter().find(holds));
-        let prefix = || {
+        exact.or_else(|| {
             let prices = self.prefixes.get(&key.0)?;
             prices.iter().find(|config| config.rule.matches(model) && holds(config))
-        };
-        match exact {
-            Some(config) if config.origin == PriceOrigin::User => Some(config),
-            Some(config) => {
-                prefix().filter(|config| config.origin == PriceOrigin::User).or(Some(config))
-            }
-            None => prefix(),
-        }
+        })
     }
+}
+
+/// The service tier, unless it is the standard one by any of its names.
+fn named_tier(tier: Option<&str>) -> Option<&str> {
+    tier.filter(|tier| !matches!(*tier, "default" | "standard" | "auto"))
+}
+
+/// Whether `name` is `model` with a date: `-2024-08-06` or `-20240806`.
+fn is_dated(name: &str, model: &str) -> bool {
+    let Some(date) = name.strip_prefix(model).and_then(|rest| rest.strip_prefix('-')) else {
+        return false;
+    };
+    let digits = date.bytes().filter(u8::is_ascii_digit).count();
+    digits == 8 && date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
 /// US dollars of `tokens` at `config`, rounded once.
@@ -284,5 +307,52 @@ mod tests {
             service_tier: None,
         });
         assert_eq!(quote.cost.config(), Some(id));
+    }
+
+    /// A price of the user's for one model, and the quote of a call of `asked` that `answered`.
+    fn quote_with(mine: &CostConfig, asked: &str, answered: &str, tier: Option<&str>) -> Quote {
+        let book = PriceBook::new(crate::seed::seed_prices().into_iter().chain([mine.clone()]));
+        book.price(&PriceRequest {
+            provider: "openai",
+            model: asked,
+            response_model: Some(answered),
+            at: Timestamp::now(),
+            tokens: Some(&HUNDRED.check().unwrap()),
+            service_tier: tier,
+        })
+    }
+
+    fn mine(model: &str) -> CostConfig {
+        let mut mine = crate::seed::seed_prices()[0].clone();
+        mine.id = crate::CostConfigId::new();
+        mine.origin = PriceOrigin::User;
+        mine.provider = Label::new("openai").unwrap();
+        mine.rule = ModelRule::Equals(Label::new(model).unwrap());
+        (mine.valid_from, mine.valid_to) = (None, None);
+        mine
+    }
+
+    #[test]
+    fn a_price_of_the_user_holds_for_the_dated_name_that_the_model_answers_by() {
+        let mine = mine("gpt-4o");
+        let quote = quote_with(&mine, "gpt-4o", "gpt-4o-2024-08-06", None);
+        assert_eq!(quote.cost.config(), Some(mine.id));
+        // Another model that answered, or one that was asked by its date, has its own price.
+        let other = quote_with(&mine, "gpt-4o", "gpt-4o-mini-2024-07-18", None);
+        assert_eq!(other.priced_model.as_deref(), Some("gpt-4o-mini-2024-07-18"));
+        let pinned = quote_with(&mine, "gpt-4o-2024-08-06", "gpt-4o-2024-08-06", None);
+        assert_eq!(pinned.priced_model.as_deref(), Some("gpt-4o-2024-08-06"));
+    }
+
+    #[test]
+    fn a_price_of_the_tier_default_is_one_of_the_standard_tier() {
+        let mine =
+            CostConfig { service_tier: Some(Label::new("default").unwrap()), ..mine("gpt-4o") };
+        for tier in [None, Some("default"), Some("auto")] {
+            let quote = quote_with(&mine, "gpt-4o", "gpt-4o", tier);
+            assert_eq!(quote.cost.config(), Some(mine.id), "{tier:?}");
+        }
+        let flex = quote_with(&mine, "gpt-4o", "gpt-4o", Some("flex"));
+        assert_eq!(flex.cost, Cost::unpriced(UnpricedReason::UnknownModel));
     }
 }
