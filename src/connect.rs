@@ -86,7 +86,7 @@ pub async fn open_store(url: &str, durable: bool) -> Result<Arc<dyn Store>> {
         Some("sqlite") => Err(missing("sqlite")),
         _ => Err(Error::invalid(format!(
             "{} is no URL of a store; try sqlite://prompts.db or memory:",
-            without_password(url)
+            without_secrets(url)
         ))),
     }
 }
@@ -101,12 +101,27 @@ fn missing(feature: &str) -> Error {
     )
 }
 
-/// The URL as it may be shown: what stands between `//` and `@` is left out.
-fn without_password(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(start), Some(at)) if start + 3 < at => {
-            format!("{:?}", format!("{}…{}", &url[..start + 3], &url[at..]))
+/// The URL as it may be shown: of what follows the scheme any part may be a secret.
+fn without_secrets(url: &str) -> String {
+    url.split_once(':').map_or_else(|| format!("{url:?}"), |(scheme, _)| format!("\"{scheme}:…\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_url_that_means_no_store_is_refused_without_its_secrets() {
+        for url in [
+            "postgres://u:hunter2@host/db",
+            "postgres://host/db?user=u&password=hunter2",
+            "mysql:u:hunter2@host",
+        ] {
+            let error = open_store(url, false).await.unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+            assert!(error.contains(&url[..5]), "{error}");
         }
-        _ => format!("{url:?}"),
+        let error = open_store("prompts.db", false).await.unwrap_err().to_string();
+        assert!(error.contains("prompts.db"), "{error}");
     }
 }
