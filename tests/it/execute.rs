@@ -209,3 +209,15 @@ async fn without_a_model_nothing_is_sent() {
     assert_eq!(client.requests.load(Ordering::Relaxed), 0);
     rendered.execute_with(&client).model("gpt-4o").await.unwrap();
 }
+
+#[tokio::test]
+async fn a_stream_may_have_all_the_time_in_the_world_and_is_over_once_it_has_ended() {
+    let engine = engine().await;
+    let client = Scripted::new([Act::Stream(vec![end("Hello")])]);
+    let rendered = engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    let call = rendered.execute_with(&client).timeout(Duration::MAX);
+    let mut stream = call.stream().await.unwrap();
+    assert!(matches!(stream.next().await, Some(Ok(StreamEvent::End(_)))));
+    assert!(stream.next().await.is_none() && stream.next().await.is_none());
+    assert_eq!(only_execution(&engine).await.status, Status::Success);
+}

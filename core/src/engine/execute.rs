@@ -122,10 +122,11 @@ impl<'a> Execute<'a> {
     pub async fn stream(mut self) -> Result<ExecutionStream, ExecuteError> {
         let request = self.request()?;
         let mut call = self.begin(&request).await;
-        let deadline = self.timeout.map(|timeout| tokio::time::Instant::now() + timeout);
+        let now = tokio::time::Instant::now();
+        let deadline = self.timeout.and_then(|timeout| Some((now.checked_add(timeout)?, timeout)));
         let answer = self.client.stream(&request).instrument(call.span().clone());
         match within(self.timeout, answer).await {
-            Ok(stream) => Ok(ExecutionStream::new(call, stream, deadline.zip(self.timeout))),
+            Ok(stream) => Ok(ExecutionStream::new(call, stream, deadline)),
             Err(error) => {
                 let recorded = settled(call.fail(&error, Measured::default())).await;
                 Err(ExecuteError { error, recorded: Some(Box::new(recorded)) })
