@@ -5,19 +5,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use prompt_engine::{
-    AggregateQuery, AggregateRow, Appended, CostConfig, CostRevision, CostStore, Error, ErrorKind,
-    ExecutionId, LlmExecution, MemoryStore, Page, PageQuery, PriceList, Prompt, PromptEngine,
-    PromptId, PromptStore, PromptVersion, Prune, Pruned, Record, RecordQuery, RecordStore, Result,
-    Revised, Slug, Timestamp, Usage, UsageId, params,
+    AggregateQuery, AggregateRow, Appended, CostConfig, CostRevision, CostStore,
+    DropReason, Error, ErrorKind, ExecutionId, LlmExecution, MemoryStore, Page, PageQuery,
+    PriceList, Prompt, PromptEngine, PromptId, PromptStore, PromptVersion, Prune, Pruned, Record,
+    RecordQuery, RecordStore, Recorded, Result, Revised, Slug, Status, StreamEvent, Timestamp,
+    Usage, UsageId, params,
 };
+use tokio::sync::Notify;
 
 use crate::support::{Act, Scripted, engine_over, reply};
 
-/// A store in memory that can be cut off.
+/// A store in memory that can be cut off, and whose next answer can be held back.
 #[derive(Debug, Default)]
-struct Flaky {
+pub(crate) struct Flaky {
     store: MemoryStore,
-    away: AtomicBool,
+    pub(crate) away: AtomicBool,
+    pub(crate) hold: AtomicBool,
+    pub(crate) release: Notify,
 }
 
 impl Flaky {
@@ -26,6 +30,14 @@ impl Flaky {
             return Err(Error::new(ErrorKind::Unavailable, "the store is away"));
         }
         Ok(&self.store)
+    }
+
+    /// Keeps an answer that was read until it is released, if one is to be held.
+    async fn held<T>(&self, answer: Result<T>) -> Result<T> {
+        if self.hold.swap(false, Ordering::Relaxed) {
+            self.release.notified().await;
+        }
+        answer
     }
 }
 
@@ -38,7 +50,7 @@ impl PromptStore for Flaky {
         self.reach()?.update_prompt(prompt, version).await
     }
     async fn prompt_by_slug(&self, slug: &Slug) -> Result<Option<Prompt>> {
-        self.reach()?.prompt_by_slug(slug).await
+        self.held(self.reach()?.prompt_by_slug(slug).await).await
     }
     async fn prompt(&self, id: PromptId) -> Result<Option<Prompt>> {
         self.reach()?.prompt(id).await
@@ -88,7 +100,7 @@ impl RecordStore for Flaky {
 #[async_trait]
 impl CostStore for Flaky {
     async fn cost_configs(&self) -> Result<PriceList> {
-        self.reach()?.cost_configs().await
+        self.held(self.reach()?.cost_configs().await).await
     }
     async fn price_generation(&self) -> Result<u64> {
         self.reach()?.price_generation().await
@@ -119,4 +131,72 @@ async fn renders_and_calls_go_on_while_the_store_is_away_and_all_is_stored_once_
     assert_eq!(store.execution(done.execution.id).await.unwrap(), Some(done.execution));
     let usages = store.list_usages(&RecordQuery::default()).await.unwrap().items;
     assert_eq!(usages.len(), 2);
+}
+
+/// An engine whose store is away and whose queue is full.
+async fn full_engine(store: &Arc<Flaky>) -> PromptEngine {
+    let settings = PromptEngine::builder().queue_bytes(8 * 1024);
+    let engine = engine_over(store.clone(), settings).await;
+    engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    engine.flush().await;
+    store.away.store(true, Ordering::Relaxed);
+    while !engine.render("greet", params! { "name" => "A" }).await.unwrap().recorded().is_dropped()
+    {
+    }
+    engine
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_drops_and_counts_the_record_and_the_model_call_goes_on() {
+    let store = Arc::new(Flaky::default());
+    let engine = full_engine(&store).await;
+    let before = engine.recorder().counters().dropped;
+    let client = Scripted::new([Act::Reply(reply("Hello!")), Act::Hang]);
+    let rendered = engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    assert_eq!(engine.recorder().counters().dropped, before + 1);
+    let done = rendered.execute_with(&client).await.unwrap();
+    assert_eq!(done.reply.content.as_deref(), Some("Hello!"));
+    assert!(matches!(done.recorded, Recorded::Dropped(DropReason::QueueFull)), "{}", done.recorded);
+    assert_eq!(engine.recorder().counters().dropped, before + 2);
+    {
+        let mut call = std::pin::pin!(rendered.execute_with(&client).into_future());
+        assert!(futures::poll!(&mut call).is_pending());
+    }
+    assert_eq!(engine.recorder().counters().dropped, before + 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_found_the_queue_full_is_recorded_if_there_is_room_when_it_ends() {
+    let store = Arc::new(Flaky::default());
+    let engine = full_engine(&store).await;
+    let client = Scripted::new([Act::Stream(vec![Ok(StreamEvent::End(Box::new(reply("Hi"))))])]);
+    let rendered = engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    let mut stream = rendered.execute_with(&client).stream().await.unwrap();
+    store.away.store(false, Ordering::Relaxed);
+    engine.flush().await;
+    stream.reply().await.unwrap();
+    assert!(matches!(stream.recorded(), Some(Recorded::Queued)));
+    engine.flush().await;
+    let stored = store.execution(stream.execution_id()).await.unwrap().unwrap();
+    assert_eq!(stored.status, Status::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_too_large_for_the_room_that_is_left_is_recorded_with_its_texts_cut() {
+    let store = Arc::new(Flaky::default());
+    let settings = PromptEngine::builder().queue_bytes(64 * 1024);
+    let engine = engine_over(store.clone(), settings).await;
+    engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    engine.flush().await;
+
+    store.away.store(true, Ordering::Relaxed);
+    let client = Scripted::new([Act::Reply(reply("Hello!"))]);
+    let rendered = engine.render("greet", params! { "name" => "x".repeat(14_000) }).await.unwrap();
+    let done = rendered.execute_with(&client).await.unwrap();
+    assert!(!done.recorded.is_dropped(), "{}", done.recorded);
+    store.away.store(false, Ordering::Relaxed);
+    engine.flush().await;
+    let stored = store.execution(done.execution.id).await.unwrap().unwrap();
+    assert_eq!((stored.cost, stored.tokens), (done.execution.cost, done.execution.tokens));
+    assert!(stored.payload.unwrap().messages_sent[1].content.contains("[cut: "));
 }

@@ -76,7 +76,10 @@ impl Call {
         });
         let recorder = &engine.inner.recorder;
         let pending = Record::Execution(execution.clone());
-        let place = recorder.reserve(weight(&pending) + ANSWER_BYTES).await;
+        let mut place = recorder.reserve(weight(&pending) + ANSWER_BYTES).await;
+        if let Err(DropReason::QueueFull) = place {
+            place = recorder.reserve(0).await; // its texts may be cut, what it cost is kept
+        }
         if place.is_ok() {
             let _ = recorder.record_now(pending); // the finished record counts, and has its place
         }
@@ -205,7 +208,8 @@ impl Finished {
     pub(super) async fn settle(self) -> (LlmExecution, Recorded) {
         let record = Record::Execution(self.execution.clone());
         let recorded = match self.place {
-            Err(reason) => Recorded::Dropped(reason),
+            // It found no place when it was sent: there may be room by now.
+            Err(_) => self.engine.inner.recorder.record(record).await,
             Ok(place) if self.engine.inner.durable => place.finish_durable(record).await,
             Ok(place) => place.finish(record),
         };
@@ -214,9 +218,12 @@ impl Finished {
 
     /// Hands the record over without waiting.
     fn hand_over(self) {
-        if let Ok(place) = self.place {
-            let _ = place.finish(Record::Execution(self.execution)); // nobody is left to be told
-        }
+        let record = Record::Execution(self.execution);
+        // Nobody is left to be told.
+        let _ = match self.place {
+            Ok(place) => place.finish(record),
+            Err(_) => self.engine.inner.recorder.record_now(record),
+        };
     }
 }
 
