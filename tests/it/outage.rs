@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use prompt_engine::{
-    AggregateQuery, AggregateRow, Appended, CostConfig, CostRevision, CostStore,
+    Activation, AggregateQuery, AggregateRow, Appended, CostConfig, CostRevision, CostStore,
     DropReason, Error, ErrorKind, ExecutionId, LlmExecution, MemoryStore, Page, PageQuery,
     PriceList, Prompt, PromptEngine, PromptId, PromptStore, PromptVersion, Prune, Pruned, Record,
     RecordQuery, RecordStore, Recorded, Result, Revised, Slug, Status, StreamEvent, Timestamp,
-    Usage, UsageId, params,
+    Usage, UsageId, VersionDraft, params,
 };
 use tokio::sync::Notify;
 
@@ -199,4 +199,20 @@ async fn a_call_too_large_for_the_room_that_is_left_is_recorded_with_its_texts_c
     let stored = store.execution(done.execution.id).await.unwrap().unwrap();
     assert_eq!((stored.cost, stored.tokens), (done.execution.cost, done.execution.tokens));
     assert!(stored.payload.unwrap().messages_sent[1].content.contains("[cut: "));
+}
+
+#[tokio::test]
+async fn a_prompt_that_was_read_before_a_change_does_not_hide_the_change() {
+    let store = Arc::new(Flaky::default());
+    let engine = engine_over(store.clone(), PromptEngine::builder()).await;
+    store.hold.store(true, Ordering::Relaxed);
+    let early = engine.render("greet", params! { "name" => "A" }).into_future();
+    let mut early = std::pin::pin!(early);
+    assert!(futures::poll!(&mut early).is_pending());
+    let edit = VersionDraft { content: "Hi {{name}}".to_owned(), ..VersionDraft::default() };
+    let slug: Slug = "greet".parse().unwrap();
+    engine.prompts().add_version(&slug, edit, Activation::Activate).await.unwrap();
+    store.release.notify_one();
+    assert_eq!(early.await.unwrap().version(), 1);
+    assert_eq!(engine.render("greet", params! { "name" => "A" }).await.unwrap().version(), 2);
 }

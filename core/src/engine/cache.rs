@@ -25,6 +25,8 @@ pub(super) struct PromptCache {
 struct State {
     prompts: HashMap<Slug, (Arc<Prompt>, Instant)>,
     refreshing: HashSet<Slug>,
+    /// Counts the changes made here: what was read before one is not kept after it.
+    changes: u64,
     versions: HashMap<(PromptId, u32), Arc<PromptVersion>>,
 }
 
@@ -57,12 +59,16 @@ impl PromptCache {
     }
 
     async fn fetch(&self, store: &Arc<dyn Store>, slug: &Slug) -> Result<Arc<Prompt>> {
+        let changes = self.lock().changes;
         let Some(prompt) = store.prompt_by_slug(slug).await? else {
-            self.forget(slug);
+            self.lock().prompts.remove(slug);
             return Err(Error::not_found(format!("there is no prompt `{slug}`")));
         };
         let prompt = Arc::new(prompt);
         let mut state = self.lock();
+        if state.changes != changes {
+            return Ok(prompt);
+        }
         if state.prompts.len() >= MOST {
             state.prompts.clear();
         }
@@ -74,22 +80,24 @@ impl PromptCache {
         if !self.lock().refreshing.insert(slug.clone()) {
             return;
         }
-        let (cache, store, slug) = (self.clone(), Arc::clone(store), slug.clone());
+        let (refresh, store) = (Refresh(self.clone(), slug.clone()), Arc::clone(store));
         tokio::spawn(async move {
-            if let Err(error) = cache.fetch(&store, &slug).await {
+            let Refresh(cache, slug) = &refresh;
+            if let Err(error) = cache.fetch(&store, slug).await {
                 tracing::warn!(
                     prompt = %slug,
                     error = %error.chain(),
                     "a prompt is served as it was last read"
                 );
             }
-            cache.lock().refreshing.remove(&slug);
         });
     }
 
     /// Forgets what is known of `slug`, after it was changed.
     pub(super) fn forget(&self, slug: &Slug) {
-        self.lock().prompts.remove(slug);
+        let mut state = self.lock();
+        state.changes += 1;
+        state.prompts.remove(slug);
     }
 
     /// A version of `prompt`.
@@ -113,5 +121,14 @@ impl PromptCache {
         }
         state.versions.insert(key, Arc::clone(&version));
         Ok(version)
+    }
+}
+
+/// A refresh under way. However it ends, by a panic or with its runtime too, the next may start.
+struct Refresh(PromptCache, Slug);
+
+impl Drop for Refresh {
+    fn drop(&mut self) {
+        self.0.lock().refreshing.remove(&self.1);
     }
 }
