@@ -121,7 +121,7 @@ impl Engine {
 
     /// The prices that calls are priced with now. A change in the store is seen within 30 seconds.
     pub fn price_book(&self) -> Arc<PriceBook> {
-        self.inner.book.current(&self.inner.store)
+        self.inner.book.current()
     }
 
     /// Waits until everything that was recorded before is in the store, or was refused by it.

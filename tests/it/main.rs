@@ -4,5 +4,6 @@
 mod execute;
 mod observe;
 mod outage;
+mod prices;
 mod render;
 mod support;

@@ -1,8 +1,9 @@
 //! The price book that an engine prices with, renewed when the prices of the store change.
-//! Invariant: pricing never waits for the store; a change is looked for at most every 15 seconds.
+//! Invariant: pricing never waits for the store; a change is looked for every 15 seconds, whether
+//! calls are made or not; of two readings the one that was begun later is kept.
 
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::price_book::PriceBook;
@@ -14,37 +15,29 @@ const CHECK_EVERY: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone)]
 pub(super) struct BookCell(Arc<RwLock<State>>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     book: Arc<PriceBook>,
     generation: u64,
-    checked: Instant,
+    /// Readings of the store that were begun.
+    begun: u64,
+    /// Which of them the book is from.
+    kept: u64,
 }
 
 impl BookCell {
+    /// Reads the prices, and on the current runtime looks for changes as long as the engine lives.
     pub(super) async fn load(store: &Arc<dyn Store>) -> Result<Self> {
-        let list = store.cost_configs().await?;
-        let book = Arc::new(PriceBook::new(list.configs));
-        let state = State { book, generation: list.generation, checked: Instant::now() };
-        Ok(Self(Arc::new(RwLock::new(state))))
+        let cell = Self(Arc::default());
+        cell.reload(store).await?;
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(watch(Arc::downgrade(&cell.0), Arc::downgrade(store)));
+        }
+        Ok(cell)
     }
 
-    /// The book; where it was not checked for a while, a check is started beside.
-    pub(super) fn current(&self, store: &Arc<dyn Store>) -> Arc<PriceBook> {
-        let (book, stale) = {
-            let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
-            (Arc::clone(&state.book), state.checked.elapsed() >= CHECK_EVERY)
-        };
-        if stale && let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            self.write(|state| state.checked = Instant::now());
-            let (cell, store) = (self.clone(), Arc::clone(store));
-            runtime.spawn(async move {
-                if let Err(error) = cell.renew(&store).await {
-                    tracing::warn!(error = %error.chain(), "prices could not be checked for changes");
-                }
-            });
-        }
-        book
+    pub(super) fn current(&self) -> Arc<PriceBook> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).book)
     }
 
     async fn renew(&self, store: &Arc<dyn Store>) -> Result<()> {
@@ -56,15 +49,33 @@ impl BookCell {
     }
 
     pub(super) async fn reload(&self, store: &Arc<dyn Store>) -> Result<()> {
+        let reading = self.write(|state| {
+            state.begun += 1;
+            state.begun
+        });
         let list = store.cost_configs().await?;
         let book = Arc::new(PriceBook::new(list.configs));
         self.write(|state| {
-            *state = State { book, generation: list.generation, checked: Instant::now() };
+            if state.kept < reading {
+                (state.book, state.generation) = (book, list.generation);
+                state.kept = reading;
+            }
         });
         Ok(())
     }
 
-    fn write(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+    fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Looks for changes until the engine is gone. It holds neither the book nor the store meanwhile.
+async fn watch(book: Weak<RwLock<State>>, store: Weak<dyn Store>) {
+    loop {
+        tokio::time::sleep(CHECK_EVERY).await;
+        let (Some(book), Some(store)) = (book.upgrade(), store.upgrade()) else { return };
+        if let Err(error) = BookCell(book).renew(&store).await {
+            tracing::warn!(error = %error.chain(), "prices could not be checked for changes");
+        }
     }
 }

@@ -1,0 +1,63 @@
+//! Prices: a change is seen by every engine on the store, and an odd one breaks no call.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use prompt_engine::{
+    ChatReply, Cost, CostConfig, CostConfigId, Label, ModelRule, PriceOrigin, PromptEngine, Rates,
+    Store, UnpricedReason, params,
+};
+
+use crate::outage::Flaky;
+use crate::support::{Act, Scripted, engine, engine_over, reply};
+
+/// A dollar per million tokens of the models whose name starts with `model`.
+fn dollar(model: &str) -> CostConfig {
+    CostConfig {
+        id: CostConfigId::new(),
+        origin: PriceOrigin::User,
+        provider: Label::new("openai").unwrap(),
+        rule: ModelRule::StartsWith(Label::new(model).unwrap()),
+        service_tier: None,
+        valid_from: None,
+        valid_to: None,
+        rates: Rates { input: Some(1.into()), output: Some(1.into()), ..Rates::default() },
+        per_request: None,
+        source: None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_price_that_another_engine_set_is_seen_within_30_seconds() {
+    let store: Arc<dyn Store> = Arc::new(Flaky::default());
+    let engine = engine_over(store.clone(), PromptEngine::builder()).await;
+    let other = PromptEngine::with_store(store, PromptEngine::builder()).await.unwrap();
+    let price = other.prices().set(dollar("gpt-4o")).await.unwrap();
+
+    // Nothing is asked of the engine meanwhile: its next call is the first to need the price.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let client = Scripted::new([Act::Reply(reply("Hello!"))]);
+    let rendered = engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    let done = rendered.execute_with(&client).await.unwrap();
+    assert_eq!(done.execution.cost.unwrap().config(), Some(price.id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn prices_that_were_read_before_a_change_do_not_hide_the_change() {
+    let store = Arc::new(Flaky::default());
+    let engine = engine_over(store.clone(), PromptEngine::builder()).await;
+    let other = PromptEngine::with_store(store.clone(), PromptEngine::builder()).await.unwrap();
+    other.prices().set(dollar("o3")).await.unwrap();
+    store.hold.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(!store.hold.load(Ordering::Relaxed), "a reading is under way");
+
+    let price = engine.prices().set(dollar("gpt-4o")).await.unwrap();
+    store.release.notify_one();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let client = Scripted::new([Act::Reply(reply("Hello!"))]);
+    let rendered = engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    let done = rendered.execute_with(&client).await.unwrap();
+    assert_eq!(done.execution.cost.unwrap().config(), Some(price.id));
+}
