@@ -42,10 +42,10 @@ impl Usd {
         Decimal::try_from_i128_with_scale(pico, Self::SCALE).ok().map(|d| Self(d.normalize()))
     }
 
-    /// The amount in whole pico-dollars.
+    /// The amount in whole pico-dollars; beyond 1.7e26 dollars the most that there are.
     pub fn to_pico(self) -> i128 {
         let scale = self.0.scale();
-        self.0.mantissa() * 10_i128.pow(Self::SCALE - scale.min(Self::SCALE))
+        self.0.mantissa().saturating_mul(10_i128.pow(Self::SCALE - scale.min(Self::SCALE)))
     }
 
     /// The amount in pico-dollars if it fits 64 bits, as the row of a store needs (about 9.2 million dollars).

@@ -61,3 +61,13 @@ async fn prices_that_were_read_before_a_change_do_not_hide_the_change() {
     let done = rendered.execute_with(&client).await.unwrap();
     assert_eq!(done.execution.cost.unwrap().config(), Some(price.id));
 }
+
+#[tokio::test]
+async fn a_reported_cost_beyond_all_reason_leaves_the_call_unpriced() {
+    let engine = engine().await;
+    let most = "79228162514264337593543950335".parse().unwrap();
+    let client = Scripted::new([Act::Reply(ChatReply { reported_cost: Some(most), ..reply("a") })]);
+    let rendered = engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    let done = rendered.execute_with(&client).await.unwrap();
+    assert_eq!(done.execution.cost, Some(Cost::unpriced(UnpricedReason::Overflow)));
+}
