@@ -6,4 +6,5 @@ mod observe;
 mod outage;
 mod prices;
 mod render;
+mod spans;
 mod support;

@@ -1,0 +1,96 @@
+//! Spans: what a call leaves in a trace, in the words of OpenTelemetry's GenAI conventions.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use prompt_engine::{ErrorCategory, LlmError, params};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+use crate::support::{Act, Scripted, engine, reply};
+
+type Fields = BTreeMap<String, String>;
+
+/// Collects the fields of spans: as much of a subscriber as a test needs.
+#[derive(Clone, Default)]
+struct Spans(Arc<Mutex<Vec<Fields>>>);
+
+struct Into<'a>(&'a mut Fields);
+
+impl Visit for Into<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}"));
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.to_owned());
+    }
+}
+
+impl Subscriber for Spans {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut fields = Fields::new();
+        span.record(&mut Into(&mut fields));
+        let mut spans = self.0.lock().unwrap();
+        spans.push(fields);
+        Id::from_u64(u64::try_from(spans.len()).unwrap())
+    }
+    fn record(&self, id: &Id, values: &Record<'_>) {
+        let index = usize::try_from(id.into_u64() - 1).unwrap();
+        values.record(&mut Into(&mut self.0.lock().unwrap()[index]));
+    }
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, _: &Event<'_>) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test]
+async fn a_call_leaves_a_span_with_its_model_its_tokens_and_its_failure() {
+    let spans = Spans::default();
+    // For the whole process: with one of this thread only, a callsite that another test meets
+    // first would be off. The spans of other tests are told apart by their model.
+    tracing::subscriber::set_global_default(spans.clone()).unwrap();
+    let engine = engine().await;
+    let slow = LlmError::new(ErrorCategory::RateLimit, "slow down");
+    let client = Scripted::new([Act::Reply(reply("Hello!")), Act::Fail(slow)]);
+    let rendered = engine.render("greet", params! { "name" => "A" }).model("seen").await.unwrap();
+    rendered.execute_with(&client).await.unwrap();
+    rendered.execute_with(&client).await.unwrap_err();
+
+    let spans = spans.0.lock().unwrap();
+    let mut calls = spans
+        .iter()
+        .filter(|span| span.get("gen_ai.request.model").is_some_and(|model| model == "seen"));
+    let expected = |pairs: &[(&str, &str)]| -> Fields {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    assert_eq!(
+        calls.next(),
+        Some(&expected(&[
+            ("otel.name", "chat seen"),
+            ("gen_ai.operation.name", "chat"),
+            ("gen_ai.provider.name", "openai"),
+            ("gen_ai.request.model", "seen"),
+            ("gen_ai.response.model", "gpt-4o-2024-08-06"),
+            ("gen_ai.response.finish_reasons", "[\"stop\"]"),
+            ("gen_ai.usage.input_tokens", "1000"),
+            ("gen_ai.usage.output_tokens", "100"),
+            ("gen_ai.usage.cache_read.input_tokens", "400"),
+        ]))
+    );
+    assert_eq!(
+        calls.next(),
+        Some(&expected(&[
+            ("otel.name", "chat seen"),
+            ("gen_ai.operation.name", "chat"),
+            ("gen_ai.provider.name", "openai"),
+            ("gen_ai.request.model", "seen"),
+            ("error.type", "rate_limit"),
+        ]))
+    );
+}
