@@ -101,9 +101,13 @@ fn missing(feature: &str) -> Error {
     )
 }
 
-/// The URL as it may be shown: of what follows the scheme any part may be a secret.
+/// The URL as it may be shown: with a user or a setting in it, any part but the scheme may be a secret.
 fn without_secrets(url: &str) -> String {
-    url.split_once(':').map_or_else(|| format!("{url:?}"), |(scheme, _)| format!("\"{scheme}:…\""))
+    if !url.contains(['@', '=']) {
+        return format!("{url:?}");
+    }
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    format!("\"{scheme}:…\"")
 }
 
 #[cfg(test)]
@@ -121,7 +125,11 @@ mod tests {
             assert!(!error.contains("hunter2"), "{error}");
             assert!(error.contains(&url[..5]), "{error}");
         }
-        let error = open_store("prompts.db", false).await.unwrap_err().to_string();
-        assert!(error.contains("prompts.db"), "{error}");
+        let error = open_store("password=hunter2", false).await.unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+        for url in ["prompts.db", "ftp://prompts.db"] {
+            let error = open_store(url, false).await.unwrap_err().to_string();
+            assert!(error.contains(url), "{error}");
+        }
     }
 }
