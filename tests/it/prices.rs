@@ -71,3 +71,18 @@ async fn a_reported_cost_beyond_all_reason_leaves_the_call_unpriced() {
     let done = rendered.execute_with(&client).await.unwrap();
     assert_eq!(done.execution.cost, Some(Cost::unpriced(UnpricedReason::Overflow)));
 }
+
+#[tokio::test]
+async fn a_price_for_a_while_interrupts_the_open_one_which_then_holds_again() {
+    let engine = engine().await;
+    let open = engine.prices().set(dollar("m")).await.unwrap();
+    let from = "2026-03-01T00:00:00Z".parse().unwrap();
+    let to = "2026-04-01T00:00:00Z".parse().unwrap();
+    let sale = CostConfig { valid_from: Some(from), valid_to: Some(to), ..dollar("m") };
+    engine.prices().set(sale.clone()).await.unwrap();
+    let prices = engine.prices().list().await.unwrap();
+    let line: Vec<_> = prices.iter().filter(|price| price.same_line(&open)).collect();
+    let ranges: Vec<_> = line.iter().map(|price| (price.valid_from, price.valid_to)).collect();
+    assert_eq!(ranges, [(None, Some(from)), (Some(from), Some(to)), (Some(to), None)]);
+    assert_eq!((line[0].id, line[1].id), (open.id, sale.id));
+}

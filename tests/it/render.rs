@@ -1,12 +1,15 @@
 //! Rendering: versions, statuses, overrides, refusals, and the Usage that is recorded.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use prompt_engine::{
-    Activation, ErrorKind, Message, NewPrompt, PromptStatus, PromptUpdate, RecordQuery, Recorded,
-    Slug, VersionDraft, params,
+    Activation, ErrorKind, MemoryStore, Message, NewPrompt, PromptEngine, PromptStatus,
+    PromptUpdate, RecordQuery, Recorded, Slug, Store, VersionDraft, params,
 };
 use serde_json::json;
 
-use crate::support::{engine, engine_with};
+use crate::support::{engine, engine_over, engine_with};
 
 fn slug() -> Slug {
     "greet".parse().unwrap()
@@ -199,4 +202,19 @@ async fn a_durable_render_says_that_it_is_committed() {
     let buffered = engine().await;
     let rendered = buffered.render("greet", params! { "name" => "A" }).await.unwrap();
     assert!(matches!(rendered.recorded(), Recorded::Queued));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_made_elsewhere_is_seen_by_the_first_render_after_an_idle_time() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let engine = engine_over(store.clone(), PromptEngine::builder()).await;
+    engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    let other = PromptEngine::with_store(store, PromptEngine::builder()).await.unwrap();
+    other.prompts().add_version(&slug(), says("Hi {{name}}"), Activation::Activate).await.unwrap();
+
+    let soon = engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    assert_eq!(soon.version(), 1, "a prompt is fresh for ten seconds");
+    tokio::time::advance(Duration::from_secs(71)).await;
+    let later = engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    assert_eq!(later.version(), 2);
 }

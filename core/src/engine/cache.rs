@@ -4,9 +4,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::error::{Error, Result};
+use tokio::time::Instant;
+
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::PromptId;
 use crate::prompt::{Prompt, PromptVersion};
 use crate::slug::Slug;
@@ -14,6 +16,10 @@ use crate::store::Store;
 
 /// More prompts or versions than this are not kept: the cache starts anew.
 const MOST: usize = 10_000;
+/// A prompt that nobody asked for so long after it was fresh is read before it is served again.
+const STALE: Duration = Duration::from_secs(60);
+/// How long a render waits for that, at most.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub(super) struct PromptCache {
@@ -49,13 +55,32 @@ impl PromptCache {
         if !fresh {
             let known = self.lock().prompts.get(slug).cloned();
             if let Some((prompt, read_at)) = known {
-                if read_at.elapsed() >= self.ttl {
+                let age = read_at.elapsed();
+                if age >= self.ttl + STALE {
+                    return Ok(self.fetch_or(store, slug, prompt).await);
+                }
+                if age >= self.ttl {
                     self.refresh_beside(store, slug);
                 }
                 return Ok(prompt);
             }
         }
         self.fetch(store, slug).await
+    }
+
+    /// The prompt as it is now or, where the store does not say at once, as it was `last` read.
+    async fn fetch_or(
+        &self,
+        store: &Arc<dyn Store>,
+        slug: &Slug,
+        last: Arc<Prompt>,
+    ) -> Arc<Prompt> {
+        match tokio::time::timeout(PATIENCE, self.fetch(store, slug)).await {
+            Ok(Ok(prompt)) => return prompt,
+            Ok(Err(error)) => served_stale(slug, &error),
+            Err(_) => served_stale(slug, &Error::new(ErrorKind::Unavailable, "no answer in time")),
+        }
+        last
     }
 
     async fn fetch(&self, store: &Arc<dyn Store>, slug: &Slug) -> Result<Arc<Prompt>> {
@@ -84,11 +109,7 @@ impl PromptCache {
         tokio::spawn(async move {
             let Refresh(cache, slug) = &refresh;
             if let Err(error) = cache.fetch(&store, slug).await {
-                tracing::warn!(
-                    prompt = %slug,
-                    error = %error.chain(),
-                    "a prompt is served as it was last read"
-                );
+                served_stale(slug, &error);
             }
         });
     }
@@ -122,6 +143,10 @@ impl PromptCache {
         state.versions.insert(key, Arc::clone(&version));
         Ok(version)
     }
+}
+
+fn served_stale(slug: &Slug, error: &Error) {
+    tracing::warn!(prompt = %slug, error = %error.chain(), "a prompt is served as it was last read");
 }
 
 /// A refresh under way. However it ends, by a panic or with its runtime too, the next may start.

@@ -3,6 +3,7 @@
 
 use super::Engine;
 use crate::error::{ErrorKind, Result};
+use crate::id::CostConfigId;
 use crate::price::{CostConfig, PriceOrigin};
 
 /// The prices of a store. Get it from [`Engine::prices`](crate::Engine::prices).
@@ -32,7 +33,7 @@ impl Prices {
     }
 
     /// Sets a price of the user's. An open-ended price of the same line that started earlier is
-    /// closed at the start of the new one.
+    /// closed at the start of the new one, and holds again from its end, where it has one.
     ///
     /// # Errors
     /// `Invalid` if the price breaks a rule, or overlaps another of its line.
@@ -41,20 +42,20 @@ impl Prices {
         price.validate()?;
         loop {
             let list = self.engine.store().cost_configs().await?;
-            let mut changes: Vec<CostConfig> = list
-                .configs
-                .iter()
-                .filter(|old| {
-                    old.same_line(&price)
-                        && old.valid_to.is_none()
-                        && price.valid_from.is_some_and(|start| old.valid_from < Some(start))
-                })
-                .map(|old| CostConfig { valid_to: price.valid_from, ..old.clone() })
-                .collect();
+            let mut changes = Vec::new();
+            for old in list.configs.iter().filter(|old| gives_way(old, &price)) {
+                changes.push(CostConfig { valid_to: price.valid_from, ..old.clone() });
+                if price.valid_to.is_some() {
+                    let id = CostConfigId::new();
+                    changes.push(CostConfig { id, valid_from: price.valid_to, ..old.clone() });
+                }
+            }
             changes.push(price.clone());
             match self.engine.store().put_cost_configs(&changes, list.generation).await {
                 Ok(()) => {
-                    self.engine.reload_prices().await?;
+                    if let Err(error) = self.engine.reload_prices().await {
+                        tracing::warn!(error = %error.chain(), "a price is set but not yet in use");
+                    }
                     return Ok(price);
                 }
                 // Somebody else changed prices in between: look again.
@@ -63,4 +64,10 @@ impl Prices {
             }
         }
     }
+}
+
+/// Whether `old` is open-ended, of the line of `new`, and started before it.
+fn gives_way(old: &CostConfig, new: &CostConfig) -> bool {
+    let earlier = new.valid_from.is_some_and(|start| old.valid_from < Some(start));
+    old.same_line(new) && old.valid_to.is_none() && earlier
 }
