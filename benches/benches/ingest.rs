@@ -1,4 +1,4 @@
-//! Durable ingest into SQLite (TARGETS 3): calls of 1, 64 and 2,000 concurrent callers, each
+//! Durable ingest into SQLite: calls of 1, 64 and 2,000 concurrent callers, each
 //! answered after its commit with `synchronous=FULL`, against raw inserts of the very rows that
 //! were stored, in the batches that were observed, into a file of the same schema and page size.
 //! Five interleaved pairs; the medians are printed, and every row is counted on both sides.

@@ -1,4 +1,4 @@
-//! What recording costs the caller (TARGETS 2): every call timed by itself, besides criterion's
+//! What recording costs the caller: every call timed by itself, besides criterion's
 //! means. The queue is never full, and in the end the store has every row, or the bench fails.
 
 use std::sync::Arc;

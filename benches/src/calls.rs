@@ -1,4 +1,4 @@
-//! "One call" of TARGETS: a usage and its execution, about 4.5 kB of text, over 90 days in the
+//! One call as the benches take it: a usage and its execution, about 4.5 kB of text, over 90 days in the
 //! order of time; 50 prompts of 3 versions, 12 models of 3 providers, 3 environments, log-normal
 //! latencies, 3 % errors. The dimensions are independent and skewed.
 
