@@ -187,6 +187,8 @@ pub struct ChatReply {
     pub tokens: Option<TokenCounts>,
     /// The cost of the call where the provider reports one.
     pub reported_cost: Option<Usd>,
+    /// The HTTP status of the answer, where it came over HTTP.
+    pub http_status: Option<u16>,
     /// What else is worth keeping: response id, service tier, system fingerprint, refusal,
     /// request id, the usage object as it came. `Null` where there is nothing.
     pub metadata: Value,

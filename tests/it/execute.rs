@@ -38,7 +38,7 @@ async fn a_call_is_recorded_with_what_was_sent_answered_and_paid() {
 
     let stored = only_execution(&engine).await;
     assert_eq!(stored, done.execution);
-    assert_eq!(stored.status, Status::Success);
+    assert_eq!((stored.status, stored.http_status), (Status::Success, Some(200)));
     assert_eq!(stored.usage_id, rendered.usage_id());
     assert_eq!(stored.attribution.session.as_deref(), Some("s"));
     assert_eq!(stored.model.as_str(), "gpt-4o");

@@ -78,6 +78,7 @@ pub(crate) fn reply(text: &str) -> ChatReply {
             output: 100,
             ..TokenCounts::default()
         }),
+        http_status: Some(200),
         ..ChatReply::default()
     }
 }

@@ -123,6 +123,7 @@ impl Call {
         (execution.cost, execution.priced_model) = self.cost(execution, reply, &tokens, tier);
         execution.tokens = tokens.and_then(Result::ok);
         execution.status = Status::Success;
+        execution.http_status = reply.http_status;
         let seen = std::mem::take(&mut self.seen);
         if let Some(payload) = &mut execution.payload {
             let streamed = (!seen.is_empty()).then_some(seen);

@@ -131,6 +131,7 @@ impl Facts {
             model: self.model,
             tokens: self.tokens,
             reported_cost: self.cost,
+            http_status: Some(200), // the one success of this API
             metadata: if metadata.is_empty() { Value::Null } else { Value::Object(metadata) },
         }
     }
