@@ -33,16 +33,16 @@ impl Label {
     /// `Invalid` if the text holds NUL or is longer than [`Label::MAX_BYTES`].
     pub fn new(text: impl Into<Arc<str>>) -> Result<Self> {
         let text = text.into();
+        let refuse = |what: String| {
+            let start: String = text.chars().take(24).collect();
+            let more = if start.len() < text.len() { "…" } else { "" };
+            Err(Error::invalid(format!("the text {start:?}{more} {what}")))
+        };
         if text.contains('\0') {
-            return Err(Error::invalid(format!("the text {text:?} holds a NUL character")));
+            return refuse("holds a NUL character".to_owned());
         }
         if text.len() > Self::MAX_BYTES {
-            let start: String = text.chars().take(24).collect();
-            let length = text.len();
-            return Err(Error::invalid(format!(
-                "the text {start:?}… is {length} bytes long, more than {}",
-                Self::MAX_BYTES
-            )));
+            return refuse(format!("is {} bytes long, more than {}", text.len(), Self::MAX_BYTES));
         }
         Ok(Self(text))
     }
