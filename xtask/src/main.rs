@@ -1,5 +1,7 @@
-//! Tasks of the workspace, as `cargo xtask TASK`. Std only, so that it builds at once everywhere.
+//! Tasks of the workspace, as `cargo xtask TASK`. Few dependencies, so that it builds at once everywhere.
 //! Invariant: a task sets nothing that depends on the machine and ends with the code of what it ran.
+
+mod prices;
 
 use std::env;
 use std::ffi::OsString;
@@ -7,7 +9,9 @@ use std::process::{Command, ExitCode};
 
 const TASKS: &str = "\
 Tasks:
-  test [ARGS]   runs every test of the workspace, doc tests included; ARGS go to `cargo test`";
+  test [ARGS]                   runs every test of the workspace, doc tests included; ARGS go to `cargo test`
+  prices [EXPORT] [--date DAY]  writes core/data/genai-prices.jsonl from an export of the Python package
+                                genai-prices, or from the package that is installed; DAY: when it was released";
 
 fn main() -> ExitCode {
     let mut args = env::args_os().skip(1);
@@ -17,6 +21,7 @@ fn main() -> ExitCode {
     };
     match task.to_str() {
         Some("test") => test(args),
+        Some("prices") => prices::run(args),
         Some("help" | "--help" | "-h") => {
             println!("{TASKS}");
             ExitCode::SUCCESS
