@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use prompt_engine_benches::{Call, Calls, median, printed_machine};
 use prompt_engine_core::{
     AggregateQuery, AggregateRow, Appended, CostRevision, ExecutionId, LlmExecution, Mode,
-    Overload, Page, Prune, Pruned, Record, RecordQuery, RecordStore, Recorded, Recorder,
+    Overload, Page, PastCost, Prune, Pruned, Record, RecordQuery, RecordStore, Recorded, Recorder,
     RecorderConfig, Result, Revised, Timestamp, Usage, UsageId,
 };
 use prompt_engine_store_sqlite::{SqliteConfig, SqliteStore, Synchronous};
@@ -57,6 +57,9 @@ impl RecordStore for Observed {
     }
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {
         self.store.revise_costs(revisions).await
+    }
+    async fn past_costs(&self, id: ExecutionId) -> Result<Vec<PastCost>> {
+        self.store.past_costs(id).await
     }
     async fn prune(&self, prune: &Prune) -> Result<Pruned> {
         self.store.prune(prune).await

@@ -60,7 +60,8 @@ impl Context {
         }
     }
 
-    fn missing_file(&self) -> Option<&str> {
+    /// The path of the store's file, where it has one that is not there.
+    pub(crate) fn missing_file(&self) -> Option<&str> {
         let path = self.store.strip_prefix("sqlite://")?;
         let path = path.split_once('?').map_or(path, |(path, _)| path);
         (!path.is_empty() && !Path::new(path).exists()).then_some(path)

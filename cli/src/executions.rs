@@ -3,9 +3,11 @@
 use clap::{Args, Subcommand};
 use owo_colors::OwoColorize;
 use prompt_engine::{
-    Cost, Cursor, ExecutionId, Label, LlmExecution, PageQuery, RecordQuery, Status, TimeRange,
-    UsageId,
+    Cost, Cursor, ExecutionId, Label, LlmExecution, PageQuery, PastCost, RecordQuery, Status,
+    TimeRange, UsageId,
 };
+
+use serde_json::Value;
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -147,13 +149,17 @@ async fn show_one(id: ExecutionId, context: &Context) -> Result<(), Failure> {
     let found = engine.store().execution(id).await?;
     let one = found.ok_or_else(|| Failure::failed(format!("there is no execution {id}")))?;
     let slug = Slugs::default().of(&engine, one.attribution.prompt).await?;
+    let past = engine.store().past_costs(id).await?;
     if context.json() {
-        return output::document(&record_json::execution(&one, &slug));
+        let mut fields = record_json::execution(&one, &slug);
+        let past: Vec<Value> = past.iter().map(record_json::past_cost).collect();
+        fields.insert("past_costs".to_owned(), past.into());
+        return output::document(&fields);
     }
-    print(&one, &slug)
+    print(&one, &past, &slug)
 }
 
-fn print(one: &LlmExecution, slug: &str) -> Result<(), Failure> {
+fn print(one: &LlmExecution, past: &[PastCost], slug: &str) -> Result<(), Failure> {
     heading(format_args!("Execution {}", one.id))?;
     let of = &one.attribution;
     let mut known = vec![
@@ -181,7 +187,13 @@ fn print(one: &LlmExecution, slug: &str) -> Result<(), Failure> {
             format!("{} input, {} output", number(tokens.input), number(tokens.output))
         }),
     );
+    add("Service tier", one.service_tier.as_ref().map(ToString::to_string));
     add("Cost", one.cost.map(|_| long_cost(one)));
+    add("Priced as", one.priced_model.as_ref().map(ToString::to_string));
+    for PastCost { cost, replaced_at, .. } in past {
+        let until = moment(*replaced_at);
+        add("Cost before", Some(format!("{} until {until}", describe(one, *cost))));
+    }
     add("Latency", one.latency_ms.map(|ms| latency(Some(ms))));
     add("First token", one.time_to_first_token_ms.map(|ms| latency(Some(ms))));
     add("Finish", payload.and_then(|payload| payload.finish_reason.clone()));
@@ -225,19 +237,27 @@ fn short_cost(of: &LlmExecution) -> String {
     }
 }
 
-/// What the call cost, or why nobody can say.
+/// What a call cost, or why nobody can say.
 pub(crate) fn long_cost(of: &LlmExecution) -> String {
+    let pending = || "unknown (the call has not finished)".to_owned();
+    of.cost.map_or_else(pending, |cost| describe(of, cost))
+}
+
+/// A cost that a call has or had.
+fn describe(of: &LlmExecution, cost: Cost) -> String {
     use prompt_engine::UnpricedReason::{
         InconsistentUsage, MissingRate, NoUsage, Overflow, UnknownModel,
     };
     let name = format!("{}/{}", of.provider, of.model);
-    match of.cost {
-        None => "unknown (the call has not finished)".to_owned(),
-        Some(Cost::Priced { usd, .. }) => dollars(usd),
-        Some(Cost::Reported { usd }) => format!("{} (as the provider says)", dollars(usd)),
-        Some(Cost::Unpriced { reason }) => match reason {
+    match cost {
+        Cost::Priced { usd, .. } => dollars(usd),
+        Cost::Reported { usd } => format!("{} (as the provider says)", dollars(usd)),
+        Cost::LocalCache => "$0.00 (answered from a local cache)".to_owned(),
+        Cost::Unpriced { reason } => match reason {
             UnknownModel => format!("unknown (no price for {name})"),
-            MissingRate => format!("unknown (the price of {name} lacks a rate for these tokens)"),
+            MissingRate => format!(
+                "unknown (the prices of {name} lack a rate for its tokens, its service tier or its time)"
+            ),
             NoUsage => "unknown (the provider reported no tokens)".to_owned(),
             InconsistentUsage => "unknown (the reported tokens contradict each other)".to_owned(),
             Overflow => "unknown (more than 9.2 million dollars)".to_owned(),

@@ -39,7 +39,7 @@ const FIRST_VERSION: u32 = 1;
 #[command(after_help = "\
 Fields: created_at, prompt, provider, model (these four are needed); version, response_model, \
 environment, session, user, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, \
-reasoning_tokens, latency_ms, time_to_first_token_ms, response_content, status.
+cache_write_1h_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens, service_tier, latency_ms, time_to_first_token_ms, response_content, status.
 
 Times: RFC 3339; 2026-01-31 10:00:00.123 in --tz (finer than a microsecond is cut); \
 ten digits are Unix seconds, thirteen are milliseconds.
@@ -243,13 +243,14 @@ impl Import<'_> {
             response_model: row.response_model.as_deref(),
             at,
             tokens: tokens.as_ref(),
-            service_tier: None,
+            service_tier: row.service_tier.as_deref(),
         });
         let latency = Duration::from_millis(row.latency_ms.unwrap_or(0));
         let status = row.status.unwrap_or(Status::Success);
         let execution = LlmExecution {
             response_model: row.response_model,
-            priced_model: quote.priced_model,
+            priced_model: quote.priced_model.cloned(),
+            service_tier: row.service_tier,
             status,
             error_category: match status {
                 Status::Pending | Status::Success => None,

@@ -85,7 +85,7 @@ enum Command {
     /// Look at recorded calls of models.
     #[command(subcommand)]
     Executions(executions::ExecutionsCommand),
-    /// List and set the prices of models.
+    /// Look at, set and bring up to date the prices of models.
     #[command(subcommand)]
     Prices(prices::PricesCommand),
     /// Bring in history from a CSV or JSON lines file.

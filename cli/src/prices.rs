@@ -1,216 +1,103 @@
-//! `prices`: list and set the prices of models.
-//! Invariant: history is never lost: a new price closes the open one before it, and overlaps are refused.
+//! `prices`: look at, set and bring up to date the prices of models, and price calls with them.
+//! Invariant: history is never lost; what only reads makes no store.
 
-use clap::{Args, Subcommand, ValueEnum};
-use prompt_engine::{CostConfig, CostConfigId, Label, ModelRule, PriceOrigin, Rates, Usd, Zone};
-use serde_json::{Map, Value, json};
+mod check;
+mod list;
+mod load;
+mod quote;
+mod reprice;
+mod set;
+
+use clap::Subcommand;
+use prompt_engine::{CostConfig, PromptEngine, seed_prices};
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::filters;
-use crate::output::{self, say};
-use crate::table::{cell, show, table};
+use crate::output;
 
-/// List and set the prices of models.
+/// Look at, set and bring up to date the prices of models.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PricesCommand {
+    /// Bring the prices that came with the program up to date; what was set stays as it is.
+    #[command(after_help = "Example:\n  prompt-engine prices load")]
+    Load,
     /// List prices, in US dollars per million tokens.
-    #[command(after_help = "Example:\n  prompt-engine prices list --provider openai")]
-    List(ListArgs),
-    /// Set a price, in US dollars per million tokens; it wins over what came with the library.
+    #[command(
+        after_help = "Example:\n  prompt-engine prices list --provider openai --at 2026-01-01"
+    )]
+    List(list::ListArgs),
+    /// Show all that is known of a model: its prices since ever, by service tier and size of input.
+    #[command(after_help = "Example:\n  prompt-engine prices show gpt-4o --provider openai")]
+    Show(list::ShowArgs),
+    /// Set a price, in US dollars per million tokens; it wins over what came with the program.
+    ///
+    /// A price of the same model and tier that started earlier is closed where the new one starts;
+    /// one that started within its time is kept and marked as replaced. Calls that were priced
+    /// before stay as they are: see `prices reprice`.
     #[command(
         after_help = "Example:\n  prompt-engine prices set --provider openai --model gpt-4o \
             --input 2.5 --output 10 --cache-read 1.25 --from 2026-01-01"
     )]
-    Set(Box<SetArgs>),
-}
-
-/// Which prices.
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    /// Only of this provider.
-    #[arg(long, value_name = "NAME")]
-    provider: Option<Label>,
-    /// Only those that are for this model.
-    #[arg(long, value_name = "NAME")]
-    model: Option<Label>,
-}
-
-/// How `--model` is meant.
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Match {
-    /// The model of exactly this name.
-    #[default]
-    Equals,
-    /// Every model whose name starts so.
-    StartsWith,
-}
-
-/// A price.
-#[derive(Debug, Args)]
-pub(crate) struct SetArgs {
-    /// The provider, as records name it.
-    #[arg(long, value_name = "NAME")]
-    provider: Label,
-    /// The model, as records name it.
-    #[arg(long, value_name = "NAME")]
-    model: Label,
-    /// How the model is meant.
-    #[arg(long = "match", value_name = "HOW", value_enum, default_value_t)]
-    rule: Match,
-    /// A million input tokens.
-    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
-    input: Option<Usd>,
-    /// A million output tokens.
-    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
-    output: Option<Usd>,
-    /// A million input tokens from a cache; as input, unless given.
-    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
-    cache_read: Option<Usd>,
-    /// A million input tokens written to a cache; as input, unless given.
-    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
-    cache_write: Option<Usd>,
-    /// A million output tokens of reasoning; as output, unless given.
-    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
-    reasoning: Option<Usd>,
-    /// Each request, besides its tokens.
-    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
-    per_request: Option<Usd>,
-    /// The service tier it is for; the standard one, unless given.
-    #[arg(long, value_name = "NAME")]
-    service_tier: Option<Label>,
-    /// From this moment on; since ever, unless given.
-    #[arg(long, value_name = "TIME")]
-    from: Option<String>,
-    /// Until before this moment; until further notice, unless given.
-    #[arg(long, value_name = "TIME")]
-    to: Option<String>,
-    /// The zone of dates: Europe/Berlin, or +05:45.
-    #[arg(long, value_name = "ZONE", default_value = "UTC", allow_hyphen_values = true)]
-    tz: String,
-    /// Where the price was read.
-    #[arg(long, value_name = "TEXT")]
-    source: Option<String>,
+    Set(Box<set::SetArgs>),
+    /// Price one call, or many: what it would cost, of what, or why nobody can say.
+    ///
+    /// With --jsonl each line is an object with the names of these options in snake case: provider,
+    /// model, at, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
+    /// cache_write_1h_tokens, audio_input_tokens, audio_output_tokens, reasoning_tokens,
+    /// service_tier, batch, response_model, and a free id. Each is answered by a line with id,
+    /// cost_usd, input_cost_usd, output_cost_usd, other_cost_usd, reason, model and config_id, or
+    /// with id and error.
+    #[command(
+        after_help = "Example:\n  prompt-engine prices quote --provider anthropic --model claude-sonnet-4-5 \
+            --input-tokens 250000 --cache-read-tokens 200000 --output-tokens 1200"
+    )]
+    Quote(Box<quote::QuoteArgs>),
+    /// Price recorded calls again, after a price was wrong or came late; only --apply changes them.
+    ///
+    /// Costs that a provider reported are left alone. A call keeps its old cost, which
+    /// `executions show` shows. A run that was cut short is taken up by running it again.
+    #[command(
+        after_help = "Example:\n  prompt-engine prices reprice --last 30d --provider openai --apply"
+    )]
+    Reprice(reprice::RepriceArgs),
+    /// Name the models of recorded calls that have no price, with the nearest names that have one.
+    #[command(after_help = "Example:\n  prompt-engine prices check")]
+    Check,
 }
 
 pub(crate) async fn run(command: PricesCommand, context: &Context) -> Result<(), Failure> {
     match command {
-        PricesCommand::List(args) => list(&args, context).await,
-        PricesCommand::Set(args) => set(*args, context).await,
+        PricesCommand::Load => load::run(context).await,
+        PricesCommand::List(args) => list::list(&args, context).await,
+        PricesCommand::Show(args) => list::show_model(&args, context).await,
+        PricesCommand::Set(args) => set::run(*args, context).await,
+        PricesCommand::Quote(args) => quote::run(&args, context).await,
+        PricesCommand::Reprice(args) => reprice::run(&args, context).await,
+        PricesCommand::Check => check::run(context).await,
     }
 }
 
-async fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
-    let engine = context.open().await?;
-    let mut prices = engine.prices().list().await?;
-    prices.retain(|price| {
-        args.provider.as_ref().is_none_or(|provider| *provider == price.provider)
-            && args.model.as_ref().is_none_or(|model| price.rule.matches(model))
-    });
-    if context.json() {
-        return output::lines(prices.iter().map(flat));
+/// The engine on the store, if it is there.
+async fn engine(context: &Context) -> Result<Option<PromptEngine>, Failure> {
+    match context.missing_file() {
+        Some(_) => Ok(None),
+        None => context.open().await.map(Some),
     }
-    if prices.is_empty() {
-        return say("There are no such prices; `prompt-engine prices set` sets one.");
-    }
-    print(&prices)
 }
 
-async fn set(args: SetArgs, context: &Context) -> Result<(), Failure> {
-    let zone: Zone = args.tz.parse().map_err(|error| Failure::option("--tz", &error))?;
-    let moment = |name, text: Option<&String>| {
-        text.map(|text| filters::moment(name, text, zone)).transpose()
-    };
-    let rate = |usd: Option<Usd>| usd.map(Usd::as_decimal);
-    let price = CostConfig {
-        id: CostConfigId::new(),
-        origin: PriceOrigin::User,
-        provider: args.provider,
-        rule: match args.rule {
-            Match::Equals => ModelRule::Equals(args.model),
-            Match::StartsWith => ModelRule::StartsWith(args.model),
-        },
-        service_tier: args.service_tier,
-        valid_from: moment("--from", args.from.as_ref())?,
-        valid_to: moment("--to", args.to.as_ref())?,
-        rates: Rates {
-            input: rate(args.input),
-            output: rate(args.output),
-            cache_read: rate(args.cache_read),
-            cache_write: rate(args.cache_write),
-            reasoning: rate(args.reasoning),
-            ..Rates::default()
-        },
-        per_request: rate(args.per_request),
-        source: args.source,
-    };
-    // A price that breaks a rule is a wrong call, and makes no store.
-    price.validate().map_err(|error| Failure::usage(error.chain()))?;
-    let engine = context.open_or_create().await?;
-    let price = engine.prices().set(price).await?;
-    if context.json() {
-        return output::document(&flat(&price));
+/// The prices of the store; those that came with the program, where there is no store.
+async fn prices(context: &Context) -> Result<Vec<CostConfig>, Failure> {
+    match engine(context).await? {
+        Some(engine) => Ok(engine.prices().list().await?),
+        None => Ok(seed_prices()),
     }
-    print(&[price])
 }
 
-fn print(prices: &[CostConfig]) -> Result<(), Failure> {
-    let mut rows =
-        table(&["Provider", "Model", "Tier", ">Input", ">Output", ">Cached", "Valid", "Set by"]);
-    for price in prices {
-        let rate = |name: &str| {
-            let rates = price.rates.each();
-            let found = rates.into_iter().find(|(known, _)| *known == name);
-            found
-                .and_then(|(_, rate)| rate)
-                .map_or("-".to_owned(), |rate| rate.normalize().to_string())
-        };
-        let model = match &price.rule {
-            ModelRule::Equals(name) => name.to_string(),
-            ModelRule::StartsWith(start) => format!("{start}*"),
-        };
-        let day =
-            |at: prompt_engine::Timestamp| at.to_string().chars().take(10).collect::<String>();
-        let valid = match (price.valid_from, price.valid_to) {
-            (None, None) => "always".to_owned(),
-            (Some(from), None) => format!("from {}", day(from)),
-            (None, Some(to)) => format!("until {}", day(to)),
-            (Some(from), Some(to)) => format!("{} to {}", day(from), day(to)),
-        };
-        rows.add_row([
-            cell(price.provider.as_str()),
-            cell(model),
-            cell(price.service_tier.as_deref().unwrap_or("-")),
-            cell(rate("input")),
-            cell(rate("output")),
-            cell(rate("cache_read")),
-            cell(valid),
-            cell(price.origin.as_str()),
-        ]);
+/// Says, after an answer, that it was not the store that gave it.
+fn say_source(context: &Context) {
+    if let Some(path) = context.missing_file() {
+        output::note(format_args!(
+            "There is no store at {path}: these prices came with the program."
+        ));
     }
-    show(&rows)
-}
-
-/// A price as a flat object; a rate that is not known is null.
-fn flat(price: &CostConfig) -> Map<String, Value> {
-    let how = match price.rule {
-        ModelRule::Equals(_) => "equals",
-        ModelRule::StartsWith(_) => "starts-with",
-    };
-    let mut fields = Map::new();
-    let mut add = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-    add("id", json!(price.id));
-    add("origin", json!(price.origin));
-    add("provider", json!(price.provider));
-    add("model", json!(price.rule.text()));
-    add("match", json!(how));
-    add("service_tier", json!(price.service_tier));
-    add("valid_from", json!(price.valid_from));
-    add("valid_to", json!(price.valid_to));
-    for (name, rate) in price.rates.each() {
-        add(name, json!(rate.map(|rate| rate.normalize().to_string())));
-    }
-    add("per_request", json!(price.per_request.map(|rate| rate.normalize().to_string())));
-    add("source", json!(price.source));
-    fields
 }

@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
-use prompt_engine::{ExecutionPayload, LlmExecution, PromptEngine, PromptId, Usage, UsagePayload};
+use prompt_engine::{
+    ExecutionPayload, LlmExecution, PastCost, PromptEngine, PromptId, Usage, UsagePayload,
+};
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
@@ -39,6 +41,7 @@ pub(crate) fn execution(execution: &LlmExecution, slug: &str) -> Map<String, Val
         model,
         response_model,
         priced_model,
+        service_tier,
         status,
         error_category,
         http_status,
@@ -83,6 +86,7 @@ pub(crate) fn execution(execution: &LlmExecution, slug: &str) -> Map<String, Val
         ("model", json!(model)),
         ("response_model", json!(response_model)),
         ("priced_model", json!(priced_model)),
+        ("service_tier", json!(service_tier)),
         ("status", json!(status)),
         ("error_category", json!(error_category)),
         ("error_message", text("error_message")),
@@ -91,8 +95,12 @@ pub(crate) fn execution(execution: &LlmExecution, slug: &str) -> Map<String, Val
         ("output_tokens", json!(tokens.map(|tokens| tokens.output))),
         ("cache_read_tokens", json!(tokens.map(|tokens| tokens.cache_read))),
         ("cache_write_tokens", json!(tokens.map(|tokens| tokens.cache_write))),
+        ("cache_write_1h_tokens", json!(tokens.map(|tokens| tokens.cache_write_1h))),
         ("reasoning_tokens", json!(tokens.map(|tokens| tokens.reasoning))),
+        ("audio_input_tokens", json!(tokens.map(|tokens| tokens.audio_input))),
+        ("audio_output_tokens", json!(tokens.map(|tokens| tokens.audio_output))),
         ("cost_usd", json!(cost.and_then(|cost| cost.usd()))),
+        ("cost_kind", json!(cost.map(|cost| cost.kind()))),
         ("cost_reason", json!(cost.and_then(|cost| cost.reason()))),
         ("cost_config_id", json!(cost.and_then(|cost| cost.config()))),
         ("latency_ms", json!(latency_ms)),
@@ -106,6 +114,19 @@ pub(crate) fn execution(execution: &LlmExecution, slug: &str) -> Map<String, Val
         ("completed_at", json!(completed_at)),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// A cost that an execution had before.
+pub(crate) fn past_cost(past: &PastCost) -> Value {
+    let PastCost { cost, priced_model, replaced_at } = past;
+    json!({
+        "cost_usd": cost.usd(),
+        "cost_kind": cost.kind(),
+        "cost_reason": cost.reason(),
+        "cost_config_id": cost.config(),
+        "priced_model": priced_model,
+        "replaced_at": replaced_at,
+    })
 }
 
 /// A usage; the texts are null where the payload is not there.

@@ -239,6 +239,8 @@ macro_rules! conformance_suite {
                 prices_of_different_lines_may_overlap,
                 an_invalid_price_is_refused,
                 of_racing_writers_of_prices_exactly_one_wins,
+                a_replaced_price_overlaps_nothing,
+                prices_price_the_same_after_a_round_trip,
             }
             prune {
                 pruning_nothing_changes_nothing,
@@ -256,6 +258,8 @@ macro_rules! conformance_suite {
                 revisions_of_one_execution_come_one_after_the_other,
                 sums_follow_a_revision,
                 of_racing_revisers_exactly_one_wins_each_execution,
+                replaced_costs_are_kept_oldest_first,
+                past_costs_go_with_their_execution,
             }
             hostile {
                 payloads_hold_any_text,

@@ -39,6 +39,8 @@ pub enum Cost {
         /// US dollars.
         usd: Usd,
     },
+    /// Nothing, since the answer came from a cache of the caller's own and no provider was asked.
+    LocalCache,
     /// Not known.
     Unpriced {
         /// Why.
@@ -56,6 +58,7 @@ impl Cost {
     pub fn usd(&self) -> Option<Usd> {
         match self {
             Self::Priced { usd, .. } | Self::Reported { usd } => Some(*usd),
+            Self::LocalCache => Some(Usd::ZERO),
             Self::Unpriced { .. } => None,
         }
     }
@@ -64,7 +67,7 @@ impl Cost {
     pub fn reason(&self) -> Option<UnpricedReason> {
         match self {
             Self::Unpriced { reason } => Some(*reason),
-            Self::Priced { .. } | Self::Reported { .. } => None,
+            Self::Priced { .. } | Self::Reported { .. } | Self::LocalCache => None,
         }
     }
 
@@ -72,7 +75,17 @@ impl Cost {
     pub fn config(&self) -> Option<CostConfigId> {
         match self {
             Self::Priced { config, .. } => Some(*config),
-            Self::Reported { .. } | Self::Unpriced { .. } => None,
+            Self::Reported { .. } | Self::LocalCache | Self::Unpriced { .. } => None,
+        }
+    }
+
+    /// What kind of cost it is, as in JSON: `priced`, `reported`, `local_cache` or `unpriced`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Priced { .. } => "priced",
+            Self::Reported { .. } => "reported",
+            Self::LocalCache => "local_cache",
+            Self::Unpriced { .. } => "unpriced",
         }
     }
 }

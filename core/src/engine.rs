@@ -11,6 +11,7 @@ mod observe;
 mod prices;
 mod prompts;
 mod render;
+mod reprice;
 mod stream;
 
 use std::sync::Arc;
@@ -23,9 +24,10 @@ pub use execute::{Execute, ExecuteError, Executed};
 pub use observe::{
     ExecutionHandle, ExecutionLog, ExecutionOutcome, ObservabilityService, UsageHandle, UsageLog,
 };
-pub use prices::Prices;
+pub use prices::{LoadedPrices, Prices};
 pub use prompts::{Activation, NewPrompt, PromptUpdate, Prompts, VersionDraft};
 pub use render::{Render, RenderedPrompt};
+pub use reprice::{CostChange, KnownCost, Reprice, Repriced};
 pub use stream::ExecutionStream;
 
 use crate::analytics::Analytics;
@@ -35,6 +37,7 @@ use crate::price_book::PriceBook;
 use crate::recorder::Recorder;
 use crate::store::Store;
 use crate::template::Params;
+use crate::time::TimeRange;
 
 use book::BookCell;
 use cache::PromptCache;
@@ -114,7 +117,7 @@ impl Engine {
         ObservabilityService::new(self.clone())
     }
 
-    /// Lists and sets prices.
+    /// Lists and sets prices, and brings those of the library up to date.
     pub fn prices(&self) -> Prices {
         Prices::new(self.clone())
     }
@@ -122,6 +125,12 @@ impl Engine {
     /// The prices that calls are priced with now. A change in the store is seen within 30 seconds.
     pub fn price_book(&self) -> Arc<PriceBook> {
         self.inner.book.current()
+    }
+
+    /// Prices the calls of `range` again, with the prices that the store has now: preview it or
+    /// apply it. See [`Reprice`].
+    pub fn reprice(&self, range: TimeRange) -> Reprice {
+        Reprice::new(self.clone(), range)
     }
 
     /// Waits until everything that was recorded before is in the store, or was refused by it.

@@ -15,12 +15,15 @@ mod id;
 mod label;
 mod llm;
 mod memory;
+mod model_rule;
 mod money;
 mod parameter;
 mod price;
 mod price_book;
+mod price_history;
 mod prompt;
 pub mod query;
+mod rates;
 mod record;
 mod recorder;
 mod seed;
@@ -32,9 +35,10 @@ mod time;
 mod tokens;
 
 pub use engine::{
-    Activation, Engine, EngineBuilder, Execute, ExecuteError, Executed, ExecutionHandle,
-    ExecutionLog, ExecutionOutcome, ExecutionStream, NewPrompt, ObservabilityService, Prices,
-    PromptUpdate, Prompts, Render, RenderedPrompt, UsageHandle, UsageLog, VersionDraft,
+    Activation, CostChange, Engine, EngineBuilder, Execute, ExecuteError, Executed,
+    ExecutionHandle, ExecutionLog, ExecutionOutcome, ExecutionStream, KnownCost, LoadedPrices,
+    NewPrompt, ObservabilityService, Prices, PromptUpdate, Prompts, Render, RenderedPrompt,
+    Reprice, Repriced, UsageHandle, UsageLog, VersionDraft,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use id::{CostConfigId, ExecutionId, PromptId, UsageId};
@@ -55,15 +59,17 @@ pub use tokens::{TokenCounts, TokenUsage};
 pub use aggregate::{AggregateQuery, AggregateRow, Dimension, GroupKey, Measures, TokenSums};
 pub use analytics::{Analytics, GroupBy, StatsQuery, TopBy};
 pub use cost::{Cost, UnpricedReason};
-pub use price::{CostConfig, ModelRule, PriceOrigin, Rates};
-pub use price_book::{PriceBook, PriceRequest, Quote};
+pub use model_rule::ModelRule;
+pub use price::{CostConfig, PriceLine, PriceOrigin};
+pub use price_book::{CostParts, PriceBook, PriceRequest, Quote};
 pub use query::{Cursor, Filter, Page, PageQuery, RecordQuery};
+pub use rates::{DailyWindow, InputTier, Rates, TimeOfDay};
 pub use record::{Attribution, ExecutionPayload, LlmExecution, Record, Usage, UsagePayload};
 pub use recorder::{
     DropReason, Mode, Overload, Recorded, Recorder, RecorderConfig, RecorderCounters, Reservation,
 };
-pub use seed::seed_prices;
+pub use seed::{SeedModel, SeedSource, seed_models, seed_prices, seed_sources};
 pub use store::{
-    Appended, CostRevision, CostStore, PriceList, PromptStore, Prune, Pruned, RecordStore, Revised,
-    Store,
+    Appended, CostRevision, CostStore, PastCost, PriceList, PromptStore, Prune, Pruned,
+    RecordStore, Revised, Store,
 };

@@ -185,12 +185,15 @@ pub struct ChatReply {
     pub model: Option<String>,
     /// Token usage as reported, unchecked; `None` where the provider reported none.
     pub tokens: Option<TokenCounts>,
+    /// The service tier that served it, as the provider names it; `batch` for an answer of a batch.
+    pub service_tier: Option<String>,
     /// The cost of the call where the provider reports one.
     pub reported_cost: Option<Usd>,
+    /// Whether it came from a cache of the caller's own, so that no provider was asked and it cost nothing.
+    pub from_local_cache: bool,
     /// The HTTP status of the answer, where it came over HTTP.
     pub http_status: Option<u16>,
-    /// What else is worth keeping: response id, service tier, system fingerprint, refusal,
-    /// request id, the usage object as it came. `Null` where there is nothing.
+    /// What else is worth keeping: response id, system fingerprint, refusal, request id, the usage object as it came. `Null` where there is nothing.
     pub metadata: Value,
 }
 

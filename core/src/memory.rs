@@ -17,7 +17,8 @@ use crate::query::{Cursor, Page, PageQuery, RecordQuery};
 use crate::record::{LlmExecution, Record, Usage};
 use crate::slug::Slug;
 use crate::store::{
-    Appended, CostRevision, CostStore, PriceList, PromptStore, Prune, Pruned, RecordStore, Revised,
+    Appended, CostRevision, CostStore, PastCost, PriceList, PromptStore, Prune, Pruned,
+    RecordStore, Revised,
 };
 use crate::time::Timestamp;
 
@@ -36,6 +37,7 @@ struct State {
     versions: BTreeMap<(PromptId, u32), PromptVersion>,
     usages: BTreeMap<UsageId, Usage>,
     executions: BTreeMap<ExecutionId, LlmExecution>,
+    past_costs: BTreeMap<ExecutionId, Vec<PastCost>>,
     horizon: Option<Timestamp>,
     prices: BTreeMap<CostConfigId, CostConfig>,
     generation: u64,
@@ -319,6 +321,7 @@ impl RecordStore for MemoryStore {
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {
         let mut state = self.state();
         let mut changed: BTreeMap<ExecutionId, LlmExecution> = BTreeMap::new();
+        let mut past = Vec::new();
         let mut outcomes = Vec::with_capacity(revisions.len());
         for revision in revisions {
             let stored = changed.get(&revision.id).or(state.executions.get(&revision.id));
@@ -337,11 +340,20 @@ impl RecordStore for MemoryStore {
                 ..stored.clone()
             };
             revised.validate()?;
+            let (cost, priced_model) = (revision.expected, stored.priced_model.clone());
+            past.push((stored.id, PastCost { cost, priced_model, replaced_at: revision.at }));
             changed.insert(revised.id, revised);
             outcomes.push(Revised::Changed);
         }
         state.executions.extend(changed);
+        for (id, cost) in past {
+            state.past_costs.entry(id).or_default().push(cost);
+        }
         Ok(outcomes)
+    }
+
+    async fn past_costs(&self, id: ExecutionId) -> Result<Vec<PastCost>> {
+        Ok(self.state().past_costs.get(&id).cloned().unwrap_or_default())
     }
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned> {
@@ -361,7 +373,10 @@ impl RecordStore for MemoryStore {
             });
             pruned.executions = ids.len() as u64;
             pruned.done &= all;
-            ids.iter().for_each(|id| drop(state.executions.remove(id)));
+            for id in &ids {
+                state.executions.remove(id);
+                state.past_costs.remove(id);
+            }
         }
         if let Some(before) = prune.payloads_before {
             let State { usages, executions, .. } = &mut *state;

@@ -20,7 +20,10 @@ use crate::error::{Error, Result};
 /// # Ok::<(), prompt_engine_core::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Usd(Decimal);
+pub struct Usd(
+    /// As it came: zeros at its end are left off where it is shown, not where it is made.
+    Decimal,
+);
 
 impl Usd {
     /// Decimals that an amount may have.
@@ -30,16 +33,22 @@ impl Usd {
 
     /// The amount rounded half-even to 1e-12.
     pub fn rounded(amount: Decimal) -> Self {
-        Self(
-            amount
-                .round_dp_with_strategy(Self::SCALE, RoundingStrategy::MidpointNearestEven)
-                .normalize(),
-        )
+        Self(amount.round_dp_with_strategy(Self::SCALE, RoundingStrategy::MidpointNearestEven))
     }
 
     /// An amount of whole pico-dollars; `None` beyond about 7.9e16 dollars.
     pub fn from_pico(pico: i128) -> Option<Self> {
-        Decimal::try_from_i128_with_scale(pico, Self::SCALE).ok().map(|d| Self(d.normalize()))
+        Decimal::try_from_i128_with_scale(pico, Self::SCALE).ok().map(Self)
+    }
+
+    /// An amount of whole pico-dollars that fits a row, and so a decimal: see [`Usd::to_row`].
+    pub(crate) const fn from_row_pico(pico: u128) -> Self {
+        const fn part(pico: u128, shift: u32) -> u32 {
+            #[allow(clippy::cast_possible_truncation, reason = "32 bits at a time are meant")]
+            let part = (pico >> shift) as u32;
+            part
+        }
+        Self(Decimal::from_parts(part(pico, 0), part(pico, 32), part(pico, 64), false, Self::SCALE))
     }
 
     /// The amount in whole pico-dollars; beyond 1.7e26 dollars the most that there are.
@@ -55,13 +64,13 @@ impl Usd {
 
     /// The amount as a decimal.
     pub fn as_decimal(self) -> Decimal {
-        self.0
+        self.0.normalize()
     }
 }
 
 impl fmt::Display for Usd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.as_decimal().fmt(f)
     }
 }
 
@@ -85,7 +94,7 @@ impl FromStr for Usd {
 
 impl Serialize for Usd {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(&self.0)
+        s.collect_str(self)
     }
 }
 

@@ -1,6 +1,6 @@
-//! A price: what the tokens of one model cost, from a moment until a moment.
-//! Invariant: a validity is half-open in UTC, and no two of one origin, provider, model rule and
-//! service tier overlap.
+//! A price: what the tokens of some models cost, from a moment until a moment.
+//! Invariant: a validity is half-open in UTC, and of one line (origin, provider, model, rule and
+//! service tier) no two that were not replaced overlap. Nothing is deleted: history is never lost.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::id::CostConfigId;
 use crate::label::Label;
+use crate::model_rule::ModelRule;
+use crate::rates::{DailyWindow, InputTier, Rates, check_rate, check_tiers};
 use crate::status::named;
 use crate::time::{TimeRange, Timestamp};
 
@@ -21,80 +23,17 @@ named! {
     }
 }
 
-/// Which models a price is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ModelRule {
-    /// The model of exactly this name.
-    Equals(Label),
-    /// Every model whose name starts so.
-    StartsWith(Label),
-}
-
-impl ModelRule {
-    /// Whether `model` is meant.
-    pub fn matches(&self, model: &str) -> bool {
-        match self {
-            Self::Equals(name) => name.as_str() == model,
-            Self::StartsWith(start) => model.starts_with(start.as_str()),
-        }
-    }
-
-    /// The name, or the start of it.
-    pub fn text(&self) -> &Label {
-        match self {
-            Self::Equals(text) | Self::StartsWith(text) => text,
-        }
-    }
-}
-
-/// US dollars per million tokens of each kind; `None` where no price is known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Rates {
-    /// Input tokens that are none of the following.
-    #[serde(with = "rust_decimal::serde::str_option")]
-    pub input: Option<Decimal>,
-    /// Output tokens that are none of the following.
-    #[serde(with = "rust_decimal::serde::str_option")]
-    pub output: Option<Decimal>,
-    /// Input read from a cache; the input price where there is none.
-    #[serde(with = "rust_decimal::serde::str_option")]
-    pub cache_read: Option<Decimal>,
-    /// Input written to a cache; the input price where there is none.
-    #[serde(with = "rust_decimal::serde::str_option")]
-    pub cache_write: Option<Decimal>,
-    /// Input written to a cache for an hour; the price of `cache_write` where there is none.
-    #[serde(with = "rust_decimal::serde::str_option")]
-    pub cache_write_1h: Option<Decimal>,
-    /// Output spent on reasoning; the output price where there is none.
-    #[serde(with = "rust_decimal::serde::str_option")]
-    pub reasoning: Option<Decimal>,
-    /// Audio input.
-    #[serde(with = "rust_decimal::serde::str_option")]
-    pub audio_input: Option<Decimal>,
-    /// Audio output.
-    #[serde(with = "rust_decimal::serde::str_option")]
-    pub audio_output: Option<Decimal>,
-}
-
-impl Rates {
-    /// Each rate with its name.
-    pub fn each(&self) -> [(&'static str, Option<Decimal>); 8] {
-        [
-            ("input", self.input),
-            ("output", self.output),
-            ("cache_read", self.cache_read),
-            ("cache_write", self.cache_write),
-            ("cache_write_1h", self.cache_write_1h),
-            ("reasoning", self.reasoning),
-            ("audio_input", self.audio_input),
-            ("audio_output", self.audio_output),
-        ]
-    }
-}
-
-/// The price of some models of one provider.
+/// The price of some models of one provider in one service tier, from a moment until a moment.
+///
+/// # Example: a price of the user's
+/// ```
+/// use prompt_engine_core::{CostConfig, Label, Rates};
+/// let mut price = CostConfig::new(Label::new("openai")?, Label::new("gpt-4o")?);
+/// price.rates = Rates { input: Some("2.5".parse().unwrap()), ..Rates::default() };
+/// price.valid_from = Some("2026-01-01T00:00:00Z".parse()?);
+/// price.validate()?;
+/// # Ok::<(), prompt_engine_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CostConfig {
     /// Its identity.
@@ -103,16 +42,26 @@ pub struct CostConfig {
     pub origin: PriceOrigin,
     /// The provider, `openai` for one.
     pub provider: Label,
+    /// The name that the price is listed under, and that a call says it was priced as.
+    pub model: Label,
     /// The models.
     pub rule: ModelRule,
-    /// The service tier it is for; `None` for the standard one.
+    /// The service tier it is for, `batch` for one; `None` for the standard one.
     pub service_tier: Option<Label>,
     /// From when it holds (inclusive); `None`: since ever.
     pub valid_from: Option<Timestamp>,
     /// Until when it holds (exclusive); `None`: until further notice.
     pub valid_to: Option<Timestamp>,
+    /// When another price took its place. It is kept for what was priced with it, and prices no more.
+    pub replaced_at: Option<Timestamp>,
     /// What it says.
     pub rates: Rates,
+    /// What it says of large inputs, by rising size.
+    #[serde(default)]
+    pub tiers: Vec<InputTier>,
+    /// What it says of times of the day; the first window that fits wins.
+    #[serde(default)]
+    pub windows: Vec<DailyWindow>,
     /// US dollars for each request, besides its tokens.
     #[serde(default, with = "rust_decimal::serde::str_option")]
     pub per_request: Option<Decimal>,
@@ -120,20 +69,40 @@ pub struct CostConfig {
     pub source: Option<String>,
 }
 
-impl CostConfig {
-    /// The most a rate may be: a million dollars per million tokens.
-    pub const MAX_RATE: Decimal = Decimal::from_parts(1_000_000, 0, 0, false, 0);
+/// What tells the lines of prices apart; see [`CostConfig::line`].
+pub type PriceLine<'a> = (PriceOrigin, &'a Label, &'a Label, &'a ModelRule, Option<&'a Label>);
 
-    /// Checks the range and the rates.
+impl CostConfig {
+    /// A price of the user's for exactly this model, since ever, that says nothing yet.
+    pub fn new(provider: Label, model: Label) -> Self {
+        Self {
+            id: CostConfigId::new(),
+            origin: PriceOrigin::User,
+            provider,
+            rule: ModelRule::Equals(model.clone()),
+            model,
+            service_tier: None,
+            valid_from: None,
+            valid_to: None,
+            replaced_at: None,
+            rates: Rates::default(),
+            tiers: Vec::new(),
+            windows: Vec::new(),
+            per_request: None,
+            source: None,
+        }
+    }
+
+    /// Checks the range, the rule and the rates.
     ///
     /// # Errors
     /// `Invalid`, naming the model and the rule that is broken.
     pub fn validate(&self) -> Result<()> {
         let refuse = |what: String| {
-            let (provider, model) = (&self.provider, self.rule.text());
+            let (provider, model) = (&self.provider, &self.model);
             Err(Error::invalid(format!("the price of {provider}/{model}: {what}")))
         };
-        if self.provider.is_empty() || self.rule.text().is_empty() {
+        if self.provider.is_empty() || self.model.is_empty() {
             return refuse("it needs a provider and a model".to_owned());
         }
         if let (Some(from), Some(to)) = (self.valid_from, self.valid_to)
@@ -141,21 +110,29 @@ impl CostConfig {
         {
             return refuse(format!("it would end at {to}, not after its start at {from}"));
         }
-        let rates = self.rates.each();
-        if rates.iter().all(|(_, rate)| rate.is_none()) && self.per_request.is_none() {
+        // What came with the library may only say that a model is known.
+        let silent = self.rates == Rates::default() && self.per_request.is_none();
+        if silent && self.origin == PriceOrigin::User {
             return refuse("it names no rate".to_owned());
         }
-        for (name, rate) in rates.into_iter().chain([("per_request", self.per_request)]) {
-            let Some(rate) = rate else { continue };
-            if rate.is_sign_negative() && !rate.is_zero() {
-                return refuse(format!("its rate {name} is negative ({rate})"));
+        self.validate_parts().or_else(|error| refuse(error.chain()))
+    }
+
+    fn validate_parts(&self) -> Result<()> {
+        self.rule.validate()?;
+        self.rates.validate()?;
+        check_tiers(&self.tiers)?;
+        if let Some(rate) = self.per_request {
+            check_rate("per_request", rate)?;
+        }
+        for DailyWindow { from, to, rates, tiers } in &self.windows {
+            if from == to {
+                return Err(Error::invalid(format!(
+                    "its window of the day ends where it starts, at {from}"
+                )));
             }
-            if rate > Self::MAX_RATE {
-                return refuse(format!("its rate {name} is more than {} ({rate})", Self::MAX_RATE));
-            }
-            if rate.normalize().scale() > 9 {
-                return refuse(format!("its rate {name} has more than 9 decimals ({rate})"));
-            }
+            rates.validate()?;
+            check_tiers(tiers)?;
         }
         Ok(())
     }
@@ -165,36 +142,32 @@ impl CostConfig {
         TimeRange { from: self.valid_from, to: self.valid_to }
     }
 
-    /// Whether it is of the same origin, provider, model rule and service tier as `other`.
-    pub fn same_line(&self, other: &Self) -> bool {
-        self.origin == other.origin
-            && self.provider == other.provider
-            && self.rule == other.rule
-            && self.service_tier == other.service_tier
+    /// Its line: of the prices of one line one holds at a time.
+    pub fn line(&self) -> PriceLine<'_> {
+        (self.origin, &self.provider, &self.model, &self.rule, self.service_tier.as_ref())
     }
 
-    /// Checks that no two of `configs` are of one line and overlap in time.
+    /// Whether it says the same as `other`: in rates, tiers, windows and price per request.
+    pub fn same_charges(&self, other: &Self) -> bool {
+        (&self.rates, &self.tiers, &self.windows, self.per_request)
+            == (&other.rates, &other.tiers, &other.windows, other.per_request)
+    }
+
+    /// Checks that no two of `configs` that were not replaced are of one line and overlap in time.
     ///
     /// # Errors
     /// `Invalid`, naming the first two that do.
     pub fn check_overlaps<'a>(configs: impl IntoIterator<Item = &'a Self>) -> Result<()> {
-        let mut sorted: Vec<&Self> = configs.into_iter().collect();
-        sorted.sort_by(|a, b| {
-            (a.origin, &a.provider, &a.rule, &a.service_tier, a.valid_from).cmp(&(
-                b.origin,
-                &b.provider,
-                &b.rule,
-                &b.service_tier,
-                b.valid_from,
-            ))
-        });
+        let mut sorted: Vec<&Self> =
+            configs.into_iter().filter(|config| config.replaced_at.is_none()).collect();
+        sorted.sort_by(|a, b| (a.line(), a.valid_from).cmp(&(b.line(), b.valid_from)));
         for pair in sorted.windows(2) {
             let (first, second) = (pair[0], pair[1]);
             let apart = match (first.valid_to, second.valid_from) {
                 (Some(end), Some(start)) => end <= start,
                 _ => false,
             };
-            if first.same_line(second) && !apart {
+            if first.line() == second.line() && !apart {
                 let describe = |price: &Self| {
                     let end = |at: Option<Timestamp>, open: &str| {
                         at.map_or(open.to_owned(), |at| at.to_string())
@@ -204,7 +177,7 @@ impl CostConfig {
                 return Err(Error::invalid(format!(
                     "two prices of {}/{} would overlap: {} and {}",
                     second.provider,
-                    second.rule.text(),
+                    second.model,
                     describe(first),
                     describe(second)
                 )));

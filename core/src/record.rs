@@ -73,6 +73,9 @@ pub struct LlmExecution {
     pub response_model: Option<Label>,
     /// The model whose price was taken.
     pub priced_model: Option<Label>,
+    /// The service tier that served it, and until that is known the one that was asked for:
+    /// `batch`, `flex`, `priority`. Prices depend on it.
+    pub service_tier: Option<Label>,
     /// How it stands.
     pub status: Status,
     /// Why it failed.
@@ -133,6 +136,7 @@ impl LlmExecution {
             model,
             response_model: None,
             priced_model: None,
+            service_tier: None,
             status: Status::Pending,
             error_category: None,
             http_status: None,

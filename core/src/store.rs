@@ -4,6 +4,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use serde::Serialize;
 
 use crate::aggregate::{AggregateQuery, AggregateRow};
 use crate::error::Result;
@@ -97,8 +98,12 @@ pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
     async fn list_executions(&self, query: &RecordQuery) -> Result<Page<LlmExecution>>;
 
     /// Changes the cost of finished executions, each only if it still has the expected cost, all
-    /// in one transaction; answers one outcome a revision, in order.
+    /// in one transaction, which also keeps the costs that were replaced; answers one outcome a
+    /// revision, in order.
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>>;
+
+    /// The costs that an execution had before, oldest first. They go with the execution.
+    async fn past_costs(&self, id: ExecutionId) -> Result<Vec<PastCost>>;
 
     /// Deletes old payloads and old records, at most `limit` of each, oldest first. Deleting
     /// records moves the raw horizon to `raw_before` (never back) in the same transaction.
@@ -121,8 +126,8 @@ pub trait CostStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// - `Conflict` if the stored generation is not `expected`: somebody else changed prices.
-    /// - `Invalid` if a price breaks [`CostConfig::validate`], or two of one origin, provider,
-    ///   model rule and service tier would overlap (see [`CostConfig::check_overlaps`]).
+    /// - `Invalid` if a price breaks [`CostConfig::validate`], or two of one
+    ///   [line](CostConfig::line) would overlap (see [`CostConfig::check_overlaps`]).
     async fn put_cost_configs(&self, configs: &[CostConfig], expected: u64) -> Result<()>;
 }
 
@@ -155,6 +160,19 @@ pub struct CostRevision {
     pub new: Cost,
     /// The model whose price the new cost was taken from.
     pub priced_model: Option<Label>,
+    /// When it is changed.
+    pub at: Timestamp,
+}
+
+/// A cost that an execution had, until a [`CostRevision`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PastCost {
+    /// The cost.
+    pub cost: Cost,
+    /// The model whose price it was taken from.
+    pub priced_model: Option<Label>,
+    /// When another took its place.
+    pub replaced_at: Timestamp,
 }
 
 /// What became of a [`CostRevision`].

@@ -25,10 +25,12 @@ struct Table {
     delete_payloads: &'static str,
     /// Deletes the records up to a key.
     delete: &'static str,
+    /// Deletes what else belongs to the records up to a key.
+    also: &'static [&'static str],
 }
 
 macro_rules! table {
-    ($name:literal) => {
+    ($name:literal, also: [$($also:literal)?]) => {
         Table {
             payloads: concat!(
                 "SELECT created_at, id, payload FROM ",
@@ -52,12 +54,14 @@ macro_rules! table {
                 " WHERE (created_at, id) <= (?, ?) AND payload IS NOT NULL)"
             ),
             delete: concat!("DELETE FROM ", $name, " WHERE (created_at, id) <= (?, ?)"),
+            also: &[$(concat!("DELETE FROM ", $also, " WHERE (created_at, id) <= (?, ?)"))?],
         }
     };
 }
 
-const USAGES: Table = table!("prompt_engine_usages");
-const EXECUTIONS: Table = table!("prompt_engine_llm_executions");
+const USAGES: Table = table!("prompt_engine_usages", also: []);
+const EXECUTIONS: Table =
+    table!("prompt_engine_llm_executions", also: ["prompt_engine_cost_revisions"]);
 
 /// Deletes one batch; the caller commits.
 pub(crate) fn prune(conn: &Connection, prune: &Prune) -> Outcome<Pruned> {
@@ -99,6 +103,9 @@ fn delete_records(
         return Ok((0, done));
     };
     conn.prepare_cached(table.delete_payloads)?.execute(*last)?;
+    for also in table.also {
+        conn.prepare_cached(also)?.execute(*last)?;
+    }
     let records = conn.prepare_cached(table.delete)?.execute(*last)?;
     Ok((number(records), done))
 }

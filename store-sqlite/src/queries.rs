@@ -5,8 +5,8 @@
 use prompt_engine_core::aggregate::Recount;
 use prompt_engine_core::{
     AggregateQuery, AggregateRow, Appended, Attribution, CostRevision, Cursor, ExecutionId, Filter,
-    Label, LlmExecution, Page, PromptId, Prune, Pruned, Record, RecordQuery, RecordStore, Result,
-    Revised, Status, TimeRange, Timestamp, Usage, UsageId, codec,
+    Label, LlmExecution, Page, PastCost, PromptId, Prune, Pruned, Record, RecordQuery, RecordStore,
+    Result, Revised, Status, TimeRange, Timestamp, Usage, UsageId, codec,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -178,6 +178,14 @@ impl RecordStore for SqliteStore {
                 Ok(outcomes)
             },
         )
+        .await
+    }
+
+    async fn past_costs(&self, id: ExecutionId) -> Result<Vec<PastCost>> {
+        self.read(move |store, conn| {
+            let mut terms = TermReader::new(store.terms(), conn);
+            records::past_costs(conn, &mut terms, id)
+        })
         .await
     }
 

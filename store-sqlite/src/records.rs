@@ -2,15 +2,16 @@
 //! Invariant: payloads are encoded before the writer is taken, which then only moves bytes.
 
 use prompt_engine_core::{
-    Appended, CostRevision, Error, LlmExecution, Record, Revised, Timestamp, Usage, codec,
+    Appended, CostRevision, Error, ExecutionId, LlmExecution, PastCost, Record, Revised, Timestamp,
+    Usage, codec,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::{Fault, Outcome};
 use crate::prune::{PAYLOADS_FROM, RAW_HORIZON};
-use crate::rows::{AttributionRow, CostRow};
+use crate::rows::{AttributionRow, CostRow, cost, moment, optional};
 use crate::schema::{meta, set_meta};
-use crate::terms::{Kind, TermWriter};
+use crate::terms::{Kind, TermReader, TermWriter};
 
 /// A record whose payload is bytes.
 pub(crate) struct Prepared {
@@ -188,6 +189,8 @@ fn append_execution(
         |label: Option<&_>| label.map(|label| terms.label(Kind::Model, label)).transpose();
     let response_model = model_key(execution.response_model.as_ref())?;
     let priced_model = model_key(execution.priced_model.as_ref())?;
+    let tier = execution.service_tier.as_ref();
+    let service_tier = tier.map(|tier| terms.label(Kind::ServiceTier, tier)).transpose()?;
     let cost = CostRow::new(execution.cost.as_ref(), terms)?;
     let tokens = execution.tokens.as_deref();
     let count = |count: u64| count.cast_signed();
@@ -201,9 +204,9 @@ fn append_execution(
                   model, response_model, priced_model, status, error_category, http_status, input,
                   output, cache_read, cache_write, cache_write_1h, reasoning, audio_input,
                   audio_output, cost_kind, cost_reason, cost_pico, cost_config, latency_ms,
-                  time_to_first_token_ms, completed_at, payload)
+                  time_to_first_token_ms, completed_at, service_tier, payload)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-                     ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                     ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             at,
@@ -236,6 +239,7 @@ fn append_execution(
             execution.latency_ms.map(count),
             execution.time_to_first_token_ms.map(count),
             completed_at,
+            service_tier,
             payload.map(|_| payloads.next),
         ])?;
     if inserted == 1 {
@@ -277,7 +281,7 @@ fn append_execution(
              http_status = ?, input = ?, output = ?, cache_read = ?, cache_write = ?,
              cache_write_1h = ?, reasoning = ?, audio_input = ?, audio_output = ?, cost_kind = ?,
              cost_reason = ?, cost_pico = ?, cost_config = ?, latency_ms = ?,
-             time_to_first_token_ms = ?, completed_at = ?, payload = ?
+             time_to_first_token_ms = ?, completed_at = ?, service_tier = ?, payload = ?
          WHERE created_at = ? AND id = ?",
     )?
     .execute(params![
@@ -302,6 +306,7 @@ fn append_execution(
         execution.latency_ms.map(count),
         execution.time_to_first_token_ms.map(count),
         completed_at,
+        service_tier,
         payload,
         at,
         id,
@@ -316,7 +321,7 @@ pub(crate) fn revise_costs(
     revisions: &[CostRevision],
 ) -> Outcome<Vec<Revised>> {
     let mut select = conn.prepare_cached(
-        "SELECT created_at, cost_kind, cost_reason, cost_pico, cost_config
+        "SELECT created_at, cost_kind, cost_reason, cost_pico, cost_config, priced_model
          FROM prompt_engine_llm_executions WHERE id = ?",
     )?;
     let mut update = conn.prepare_cached(
@@ -324,17 +329,25 @@ pub(crate) fn revise_costs(
          SET cost_kind = ?, cost_reason = ?, cost_pico = ?, cost_config = ?, priced_model = ?
          WHERE created_at = ? AND id = ?",
     )?;
+    let mut keep = conn.prepare_cached(
+        "INSERT INTO prompt_engine_cost_revisions
+             (created_at, id, number, replaced_at, cost_kind, cost_reason, cost_pico, cost_config,
+              priced_model)
+         SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5, ?6, ?7, ?8
+         FROM prompt_engine_cost_revisions WHERE created_at = ?1 AND id = ?2",
+    )?;
     let mut outcomes = Vec::with_capacity(revisions.len());
-    for CostRevision { id, expected, new, priced_model } in revisions {
+    for CostRevision { id, expected, new, priced_model, at: now } in revisions {
         let id = id.to_bytes();
         let stored = select
             .query_row([id], |row| {
                 let (kind, reason) = (row.get(1)?, row.get(2)?);
                 let (pico, config) = (row.get(3)?, row.get(4)?);
-                Ok((row.get::<_, i64>(0)?, CostRow { kind, reason, pico, config }))
+                let model: Option<i64> = row.get(5)?;
+                Ok((row.get::<_, i64>(0)?, CostRow { kind, reason, pico, config }, model))
             })
             .optional()?;
-        let Some((at, stored)) = stored else {
+        let Some((at, stored, stored_model)) = stored else {
             outcomes.push(Revised::NotFound);
             continue;
         };
@@ -345,6 +358,8 @@ pub(crate) fn revise_costs(
             outcomes.push(Revised::Mismatch);
             continue;
         }
+        let CostRow { kind, reason, pico, config } = stored;
+        keep.execute(params![at, id, now.as_micros(), kind, reason, pico, config, stored_model])?;
         let new = CostRow::new(Some(new), terms)?;
         let model =
             priced_model.as_ref().map(|label| terms.label(Kind::Model, label)).transpose()?;
@@ -352,4 +367,30 @@ pub(crate) fn revise_costs(
         outcomes.push(Revised::Changed);
     }
     Ok(outcomes)
+}
+
+/// The costs that an execution had before, oldest first.
+pub(crate) fn past_costs(
+    conn: &Connection,
+    terms: &mut TermReader<'_>,
+    id: ExecutionId,
+) -> Outcome<Vec<PastCost>> {
+    let mut select = conn.prepare_cached(
+        "SELECT replaced_at, cost_kind, cost_reason, cost_pico, cost_config, priced_model
+         FROM prompt_engine_cost_revisions
+         WHERE created_at = (SELECT created_at FROM prompt_engine_llm_executions WHERE id = ?1)
+             AND id = ?1
+         ORDER BY number",
+    )?;
+    let mut rows = select.query([id.to_bytes()])?;
+    let mut past = Vec::new();
+    while let Some(row) = rows.next()? {
+        let cost = cost(row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, terms)?;
+        past.push(PastCost {
+            cost: cost.ok_or_else(|| Fault::Row("a past cost is none".to_owned()))?,
+            priced_model: optional(row.get(5)?, |key| terms.label(key))?,
+            replaced_at: moment(row.get(0)?)?,
+        });
+    }
+    Ok(past)
 }

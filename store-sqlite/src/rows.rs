@@ -24,7 +24,7 @@ macro_rules! execution_columns {
          response_model, priced_model, status, error_category, http_status, input, output, \
          cache_read, cache_write, cache_write_1h, reasoning, audio_input, audio_output, \
          cost_kind, cost_reason, cost_pico, cost_config, latency_ms, time_to_first_token_ms, \
-         completed_at"
+         completed_at, service_tier"
     };
 }
 
@@ -32,12 +32,13 @@ pub(crate) use {execution_columns, usage_columns};
 
 /// Where `payload` stands behind [`usage_columns`] and [`execution_columns`].
 pub(crate) const USAGE_PAYLOAD: usize = 7;
-pub(crate) const EXECUTION_PAYLOAD: usize = 30;
+pub(crate) const EXECUTION_PAYLOAD: usize = 31;
 
 /// Codes of `cost_kind`.
 const PRICED: i64 = 0;
 const REPORTED: i64 = 1;
 const UNPRICED: i64 = 2;
+const LOCAL_CACHE: i64 = 3;
 
 /// The usage of a row of [`usage_columns`], without its payload.
 pub(crate) fn usage(row: &Row<'_>, terms: &mut TermReader<'_>) -> Outcome<Usage> {
@@ -60,6 +61,7 @@ pub(crate) fn execution(row: &Row<'_>, terms: &mut TermReader<'_>) -> Outcome<Ll
         model: terms.label(row.get(9)?)?,
         response_model: optional(row.get(10)?, |key| terms.label(key))?,
         priced_model: optional(row.get(11)?, |key| terms.label(key))?,
+        service_tier: optional(row.get(30)?, |key| terms.label(key))?,
         status: status(row.get(12)?)?,
         error_category: optional(row.get(13)?, category)?,
         http_status: row.get(14)?,
@@ -145,6 +147,7 @@ impl CostRow {
             Cost::Reported { usd } => {
                 Self { kind: Some(REPORTED), pico: pico(usd)?, ..Self::default() }
             }
+            Cost::LocalCache => Self { kind: Some(LOCAL_CACHE), pico: Some(0), ..Self::default() },
             Cost::Unpriced { reason } => {
                 Self { kind: Some(UNPRICED), reason: Some(reason.code().into()), ..Self::default() }
             }
@@ -152,7 +155,8 @@ impl CostRow {
     }
 }
 
-fn cost(
+/// The cost of its columns.
+pub(crate) fn cost(
     kind: Option<i64>,
     reason: Option<u8>,
     pico: Option<i64>,
@@ -176,6 +180,7 @@ pub(crate) fn amount(
     match (kind, pico) {
         (None, _) => Ok(None),
         (Some(PRICED | REPORTED), Some(pico)) => Ok(Some(Cost::Reported { usd: usd(pico)? })),
+        (Some(LOCAL_CACHE), _) => Ok(Some(Cost::LocalCache)),
         (Some(UNPRICED), _) => reason
             .and_then(UnpricedReason::from_code)
             .map(|reason| Some(Cost::unpriced(reason)))

@@ -10,7 +10,8 @@ use crate::error::{Fault, Outcome};
 use crate::store::begin;
 
 /// The migrations in order: the first makes version 1.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/0001_initial.sql"), include_str!("../migrations/0002_prices.sql")];
 
 /// The version that this build writes.
 fn newest() -> i64 {

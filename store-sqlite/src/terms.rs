@@ -18,9 +18,10 @@ pub(crate) enum Kind {
     Provider = 2,
     Model = 3,
     Price = 4,
+    ServiceTier = 5,
 }
 
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 impl Kind {
     fn code(self) -> i64 {

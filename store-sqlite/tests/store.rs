@@ -114,7 +114,7 @@ async fn a_newer_schema_is_refused_with_both_versions() {
     let error = SqliteStore::open(SqliteConfig::new(&path)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("schema version 42"), "{error}");
-    assert!(error.to_string().contains("up to 1"), "{error}");
+    assert!(error.to_string().contains("up to 2"), "{error}");
     drop(folder);
 }
 
@@ -276,7 +276,8 @@ async fn a_cost_is_revised_only_from_the_expected_one() {
     let call = finished(pending(1));
     store.append(&[call.clone().into()]).await.unwrap();
     let new = Cost::unpriced(UnpricedReason::UnknownModel);
-    let revision = |expected| CostRevision { id: call.id, expected, new, priced_model: None };
+    let (id, at) = (call.id, at(9));
+    let revision = |expected| CostRevision { id, expected, new, priced_model: None, at };
     let first = revision(call.cost.unwrap());
     let outcomes = store.revise_costs(&[first.clone(), first]).await.unwrap();
     assert_eq!(outcomes, [Revised::Changed, Revised::Mismatch]);

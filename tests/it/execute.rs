@@ -43,7 +43,7 @@ async fn a_call_is_recorded_with_what_was_sent_answered_and_paid() {
     assert_eq!(stored.attribution.session.as_deref(), Some("s"));
     assert_eq!(stored.model.as_str(), "gpt-4o");
     assert_eq!(stored.response_model.as_deref(), Some("gpt-4o-2024-08-06"));
-    assert_eq!(stored.priced_model.as_deref(), Some("gpt-4o-2024-08-06"));
+    assert_eq!(stored.priced_model.as_deref(), Some("gpt-4o"));
     assert_eq!(stored.cost.unwrap().usd(), Some("0.003".parse().unwrap()));
     assert_eq!(stored.tokens.unwrap().cache_read, 400);
     assert!(stored.latency_ms.is_some() && stored.completed_at.is_some());

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use prompt_engine::{
     Activation, AggregateQuery, AggregateRow, Appended, CostConfig, CostRevision, CostStore,
     DropReason, Error, ErrorKind, ExecutionId, LlmExecution, MemoryStore, Page, PageQuery,
-    PriceList, Prompt, PromptEngine, PromptId, PromptStore, PromptVersion, Prune, Pruned, Record,
-    RecordQuery, RecordStore, Recorded, Result, Revised, Slug, Status, StreamEvent, Timestamp,
-    Usage, UsageId, VersionDraft, params,
+    PastCost, PriceList, Prompt, PromptEngine, PromptId, PromptStore, PromptVersion, Prune, Pruned,
+    Record, RecordQuery, RecordStore, Recorded, Result, Revised, Slug, Status, StreamEvent,
+    Timestamp, Usage, UsageId, VersionDraft, params,
 };
 use tokio::sync::Notify;
 
@@ -88,6 +88,9 @@ impl RecordStore for Flaky {
     }
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {
         self.reach()?.revise_costs(revisions).await
+    }
+    async fn past_costs(&self, id: ExecutionId) -> Result<Vec<PastCost>> {
+        self.reach()?.past_costs(id).await
     }
     async fn prune(&self, prune: &Prune) -> Result<Pruned> {
         self.reach()?.prune(prune).await

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prompt_engine::{
-    ChatReply, Cost, CostConfig, CostConfigId, Label, ModelRule, PriceOrigin, PromptEngine, Rates,
-    Store, UnpricedReason, params,
+    ChatReply, Cost, CostConfig, Label, ModelRule, PromptEngine, Rates, Store, UnpricedReason,
+    params,
 };
 
 use crate::outage::Flaky;
@@ -14,17 +14,11 @@ use crate::support::{Act, Scripted, engine, engine_over, reply};
 
 /// A dollar per million tokens of the models whose name starts with `model`.
 fn dollar(model: &str) -> CostConfig {
+    let model = Label::new(model).unwrap();
     CostConfig {
-        id: CostConfigId::new(),
-        origin: PriceOrigin::User,
-        provider: Label::new("openai").unwrap(),
-        rule: ModelRule::StartsWith(Label::new(model).unwrap()),
-        service_tier: None,
-        valid_from: None,
-        valid_to: None,
+        rule: ModelRule::StartsWith(model.clone()),
         rates: Rates { input: Some(1.into()), output: Some(1.into()), ..Rates::default() },
-        per_request: None,
-        source: None,
+        ..CostConfig::new(Label::new("openai").unwrap(), model)
     }
 }
 
@@ -81,7 +75,7 @@ async fn a_price_for_a_while_interrupts_the_open_one_which_then_holds_again() {
     let sale = CostConfig { valid_from: Some(from), valid_to: Some(to), ..dollar("m") };
     engine.prices().set(sale.clone()).await.unwrap();
     let prices = engine.prices().list().await.unwrap();
-    let line: Vec<_> = prices.iter().filter(|price| price.same_line(&open)).collect();
+    let line: Vec<_> = prices.iter().filter(|price| price.line() == open.line()).collect();
     let ranges: Vec<_> = line.iter().map(|price| (price.valid_from, price.valid_to)).collect();
     assert_eq!(ranges, [(None, Some(from)), (Some(from), Some(to)), (Some(to), None)]);
     assert_eq!((line[0].id, line[1].id), (open.id, sale.id));

@@ -11,6 +11,7 @@ use prompt_engine::{
 
 /// What a [`Scripted`] client does with its next request.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "a test makes a handful of them")]
 pub(crate) enum Act {
     Reply(ChatReply),
     Fail(LlmError),

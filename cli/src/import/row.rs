@@ -28,7 +28,9 @@ fields! {
     Model "model", ResponseModel "response_model", Environment "environment",
     Session "session", User "user", InputTokens "input_tokens", OutputTokens "output_tokens",
     CacheReadTokens "cache_read_tokens", CacheWriteTokens "cache_write_tokens",
-    ReasoningTokens "reasoning_tokens", LatencyMs "latency_ms",
+    CacheWrite1hTokens "cache_write_1h_tokens", ReasoningTokens "reasoning_tokens",
+    AudioInputTokens "audio_input_tokens", AudioOutputTokens "audio_output_tokens",
+    ServiceTier "service_tier", LatencyMs "latency_ms",
     TimeToFirstTokenMs "time_to_first_token_ms", ResponseContent "response_content",
     Status "status",
 }
@@ -36,6 +38,15 @@ fields! {
 impl Field {
     /// Fields without which nothing can be imported.
     const REQUIRED: [Self; 4] = [Self::CreatedAt, Self::Prompt, Self::Provider, Self::Model];
+    /// Counts that are part of the input or the output.
+    const TOKEN_PARTS: [Self; 6] = [
+        Self::CacheReadTokens,
+        Self::CacheWriteTokens,
+        Self::CacheWrite1hTokens,
+        Self::ReasoningTokens,
+        Self::AudioInputTokens,
+        Self::AudioOutputTokens,
+    ];
 }
 
 impl FromStr for Field {
@@ -92,7 +103,7 @@ impl Plan {
             }
         }
         let counts = [Field::InputTokens, Field::OutputTokens];
-        let parts = [Field::CacheReadTokens, Field::CacheWriteTokens, Field::ReasoningTokens];
+        let parts = Field::TOKEN_PARTS;
         let has_counts = counts.map(|field| given.contains(&field));
         let has_part = parts.iter().any(|field| given.contains(field));
         if has_counts != [false, false] && has_counts != [true, true] || has_part && !has_counts[0]
@@ -138,9 +149,7 @@ impl Plan {
             (None, Some(_)) => Err((column_of(Field::InputTokens), "it is empty".to_owned())),
             _ => Ok(()),
         }?;
-        let first_part = [Field::CacheReadTokens, Field::CacheWriteTokens, Field::ReasoningTokens]
-            .into_iter()
-            .find_map(column_of);
+        let first_part = Field::TOKEN_PARTS.into_iter().find_map(column_of);
         row.tokens().map_err(|why| (first_part, why))?;
         Ok(row)
     }
@@ -189,7 +198,11 @@ pub(super) struct Row {
     output: Option<u64>,
     cache_read: Option<u64>,
     cache_write: Option<u64>,
+    cache_write_1h: Option<u64>,
     reasoning: Option<u64>,
+    audio_input: Option<u64>,
+    audio_output: Option<u64>,
+    pub(super) service_tier: Option<Label>,
     pub(super) latency_ms: Option<u64>,
     pub(super) time_to_first_token_ms: Option<u64>,
     pub(super) response_content: Option<String>,
@@ -217,7 +230,11 @@ impl Row {
             Field::OutputTokens => self.output = Some(tokens(text)?),
             Field::CacheReadTokens => self.cache_read = Some(tokens(text)?),
             Field::CacheWriteTokens => self.cache_write = Some(tokens(text)?),
+            Field::CacheWrite1hTokens => self.cache_write_1h = Some(tokens(text)?),
             Field::ReasoningTokens => self.reasoning = Some(tokens(text)?),
+            Field::AudioInputTokens => self.audio_input = Some(tokens(text)?),
+            Field::AudioOutputTokens => self.audio_output = Some(tokens(text)?),
+            Field::ServiceTier => self.service_tier = label()?,
             Field::LatencyMs => self.latency_ms = Some(millis(text)?),
             Field::TimeToFirstTokenMs => self.time_to_first_token_ms = Some(millis(text)?),
             Field::ResponseContent => self.response_content = Some(text.to_owned()),
@@ -241,8 +258,10 @@ impl Row {
             output,
             cache_read: self.cache_read.unwrap_or(0),
             cache_write: self.cache_write.unwrap_or(0),
+            cache_write_1h: self.cache_write_1h.unwrap_or(0),
             reasoning: self.reasoning.unwrap_or(0),
-            ..TokenCounts::default()
+            audio_input: self.audio_input.unwrap_or(0),
+            audio_output: self.audio_output.unwrap_or(0),
         };
         counts.check().map(Some).map_err(|error| error.to_string())
     }
@@ -267,7 +286,11 @@ impl Row {
                 Field::OutputTokens => number(self.output),
                 Field::CacheReadTokens => number(self.cache_read),
                 Field::CacheWriteTokens => number(self.cache_write),
+                Field::CacheWrite1hTokens => number(self.cache_write_1h),
                 Field::ReasoningTokens => number(self.reasoning),
+                Field::AudioInputTokens => number(self.audio_input),
+                Field::AudioOutputTokens => number(self.audio_output),
+                Field::ServiceTier => text(&self.service_tier),
                 Field::LatencyMs => number(self.latency_ms),
                 Field::TimeToFirstTokenMs => number(self.time_to_first_token_ms),
                 Field::ResponseContent => self.response_content.clone(),

@@ -353,7 +353,8 @@ pub async fn sums_follow_finished_and_revised_executions(fx: Fixture) {
                     let new = random.cost();
                     let priced_model = execution.priced_model.clone();
                     let id = execution.id;
-                    let revision = CostRevision { id, expected, new, priced_model };
+                    let at = execution.created_at;
+                    let revision = CostRevision { id, expected, new, priced_model, at };
                     fx.store.revise_costs(&[revision]).await.unwrap();
                     execution.cost = Some(new);
                 } else {

@@ -9,10 +9,12 @@ use crate::cost::{Cost, UnpricedReason};
 use crate::id::{CostConfigId, ExecutionId, PromptId, UsageId};
 use crate::label::Label;
 use crate::llm::{Message, ToolCall};
+use crate::model_rule::ModelRule;
 use crate::money::Usd;
 use crate::parameter::Parameter;
-use crate::price::{CostConfig, ModelRule, PriceOrigin, Rates};
+use crate::price::{CostConfig, PriceOrigin};
 use crate::prompt::{Prompt, PromptStatus, PromptVersion};
+use crate::rates::{DailyWindow, InputTier, Rates};
 use crate::record::{Attribution, ExecutionPayload, LlmExecution, Record, Usage, UsagePayload};
 use crate::status::{ErrorCategory, Status};
 use crate::time::Timestamp;
@@ -166,20 +168,12 @@ pub fn next(prompt: &Prompt, number: u32) -> Prompt {
 /// A user's price of a model, open at both ends.
 pub fn price(model: &str) -> CostConfig {
     CostConfig {
-        id: CostConfigId::new(),
-        origin: PriceOrigin::User,
-        provider: label("openai"),
-        rule: ModelRule::Equals(label(model)),
-        service_tier: None,
-        valid_from: None,
-        valid_to: None,
         rates: Rates {
             input: Some(Decimal::new(25, 1)),
             output: Some(Decimal::new(10, 0)),
             ..Rates::default()
         },
-        per_request: None,
-        source: None,
+        ..CostConfig::new(label("openai"), label(model))
     }
 }
 
@@ -293,13 +287,80 @@ impl Arbitrary {
             2 => 1,
             _ => i128::from(self.rng.i64(0..10_000_000_000_000)),
         };
-        match self.rng.u8(0..4) {
+        match self.rng.u8(0..5) {
             0 => Cost::unpriced(self.one(UnpricedReason::ALL)),
             1 => reported(amount),
+            2 => Cost::LocalCache,
             _ => Cost::Priced {
                 usd: pico(amount),
                 config: CostConfigId::from_bytes(bytes(&mut self.rng)),
             },
+        }
+    }
+
+    /// Rates: any of them missing, any of them 0, up to 9 decimals.
+    pub fn rates(&mut self) -> Rates {
+        let mut rate = || match self.rng.u8(..4) {
+            0 => None,
+            1 => Some(Decimal::from(self.rng.u32(..40))),
+            _ => Some(Decimal::new(self.rng.i64(0..1_000_000), self.rng.u32(..=9))),
+        };
+        Rates {
+            input: rate(),
+            output: rate(),
+            cache_read: rate(),
+            cache_write: rate(),
+            cache_write_1h: rate(),
+            reasoning: rate(),
+            audio_input: rate(),
+            audio_output: rate(),
+        }
+    }
+
+    /// A rule of any kind about the models `m0` to `m9`.
+    pub fn rule(&mut self) -> ModelRule {
+        let text = label(&format!("m{}", self.rng.u8(..10)));
+        match self.rng.u8(..8) {
+            0 => ModelRule::StartsWith(label("m")),
+            1 => ModelRule::EndsWith(text),
+            2 => ModelRule::Contains(text),
+            3 => ModelRule::Regex(label("^m[0-4]$")),
+            4 => ModelRule::Any(vec![ModelRule::Equals(text), ModelRule::Equals(label("m0"))]),
+            5 => ModelRule::All(vec![ModelRule::Contains(text), ModelRule::StartsWith(label("m"))]),
+            6 => ModelRule::Not(Box::new(ModelRule::Equals(text))),
+            _ => ModelRule::Equals(text),
+        }
+    }
+
+    /// A price with all that a price can have. `model` sets its line apart from all others.
+    pub fn cost_config(&mut self, model: &str) -> CostConfig {
+        let rates = Rates { input: Some(Decimal::ONE), ..self.rates() };
+        let mut tiers = Vec::new();
+        for _ in 0..self.rng.usize(..3) {
+            let above = tiers.last().map_or(0, |tier: &InputTier| tier.tokens + 1);
+            let tokens = above + self.rng.u64(..1_000_000);
+            tiers.push(InputTier { tokens, rates: self.rates() });
+        }
+        let windows = (0..self.rng.usize(..3)).map(|_| DailyWindow {
+            from: self.one(&["00:00", "01:00", "22:30"]).parse().unwrap(),
+            to: self.one(&["04:00", "23:59"]).parse().unwrap(),
+            rates: self.rates(),
+            tiers: tiers.clone(),
+        });
+        let windows = windows.collect();
+        let from = self.rng.i64(0..100_000);
+        CostConfig {
+            origin: self.one(PriceOrigin::ALL),
+            rule: self.rule(),
+            service_tier: self.maybe_label(&["flex", "batch"]),
+            valid_from: self.rng.bool().then(|| at(from)),
+            valid_to: self.rng.bool().then(|| at(from + self.rng.i64(1..100_000))),
+            replaced_at: (self.rng.u8(..8) == 0).then(|| at(from)),
+            rates,
+            tiers,
+            windows,
+            per_request: self.rng.bool().then(|| Decimal::new(self.rng.i64(0..1_000), 6)),
+            ..CostConfig::new(label(self.one(&["openai", "azure", "house"])), label(model))
         }
     }
 
@@ -310,6 +371,7 @@ impl Arbitrary {
             id: ExecutionId::from_bytes(bytes(&mut self.rng)),
             provider: self.label(&["openai", "anthropic"]),
             model: self.label(&["gpt-4o", "gpt-4o-mini", "claude", ""]),
+            service_tier: self.maybe_label(&["flex", "auto"]),
             payload: self.rng.bool().then(|| ExecutionPayload {
                 messages_sent: vec![Message::system(self.text()), Message::user(self.text())],
                 settings: map("temperature", self.rng.f64()),
@@ -327,6 +389,7 @@ impl Arbitrary {
         LlmExecution {
             response_model: self.maybe_label(&["gpt-4o-2024-08-06", "claude-x"]),
             priced_model: self.maybe_label(&["gpt-4o", "claude"]),
+            service_tier: self.maybe_label(&["flex", "batch", "default", ""]),
             status,
             error_category: category.then(|| self.one(ErrorCategory::ALL)),
             http_status: self.rng.bool().then(|| self.rng.u16(100..600)),

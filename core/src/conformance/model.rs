@@ -182,7 +182,8 @@ impl Run {
             };
             let new = self.random.cost();
             let priced_model = self.random.maybe_label(&["gpt-4o", "claude"]);
-            revisions.push(CostRevision { id, expected, new, priced_model });
+            let at = at(self.random.rng.i64(0..1_000));
+            revisions.push(CostRevision { id, expected, new, priced_model, at });
         }
         let found = store.revise_costs(&revisions).await;
         let expected = self.model.revise_costs(&revisions).await;
@@ -266,18 +267,20 @@ impl Run {
         let mut configs = Vec::new();
         for _ in 0..self.random.rng.usize(1..3) {
             let from = self.random.rng.i64(0..20);
+            let model = self.random.one(&["a", "b", "c", "d", "e", "f"]);
             let mut config = CostConfig {
                 id: CostConfigId::from_bytes(bytes(&mut self.random.rng)),
                 valid_from: self.random.rng.bool().then(|| at(from)),
                 valid_to: self.random.rng.bool().then(|| at(from + self.random.rng.i64(1..20))),
-                ..price(self.random.one(&["a", "b", "c", "d", "e", "f"]))
+                replaced_at: (self.random.rng.u8(..6) == 0).then(|| at(from)),
+                ..price(model)
             };
             if !known.is_empty() && self.random.rng.bool() {
                 config.id = self.random.one(&known).id;
             }
             if stale {
                 // A change that is both late and wrong may be refused for either.
-                config.rule = crate::ModelRule::Equals(label(&config.id.to_string()));
+                config.model = label(&config.id.to_string());
             }
             configs.push(config);
         }

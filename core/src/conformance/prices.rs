@@ -5,10 +5,13 @@ use std::sync::Arc;
 use futures::future::join_all;
 use rust_decimal::Decimal;
 
-use super::arbitrary::{at, at_micros, label, price};
-use super::{Fixture, refused};
+use super::arbitrary::{Arbitrary, at, at_micros, label, price};
+use super::{Fixture, refused, seeds};
 use crate::error::ErrorKind;
-use crate::price::{CostConfig, ModelRule, PriceOrigin, Rates};
+use crate::model_rule::ModelRule;
+use crate::price::{CostConfig, PriceOrigin};
+use crate::price_book::{PriceBook, PriceRequest};
+use crate::rates::{DailyWindow, InputTier, Rates};
 
 /// Adds prices at the generation that the store has.
 async fn put(fx: &Fixture, configs: &[CostConfig]) {
@@ -38,11 +41,19 @@ pub async fn a_new_store_has_no_prices(fx: Fixture) {
 /// Every field of a price comes back, present or absent, at its limits.
 pub async fn prices_read_back_as_written(fx: Fixture) {
     let nano = Some(Decimal::new(1, 9));
-    let most = Some(CostConfig::MAX_RATE);
+    let most = Some(Rates::MAX);
     let full = CostConfig {
         origin: PriceOrigin::Seed,
         provider: label("a%_'\"\u{10FFFF}"),
-        rule: ModelRule::StartsWith(label("gpt-4o")),
+        model: label("gpt-4o"),
+        rule: ModelRule::Any(vec![
+            ModelRule::Equals(label("GPT-4o")),
+            ModelRule::All(vec![
+                ModelRule::Contains(label("4o")),
+                ModelRule::Not(Box::new(ModelRule::EndsWith(label("-tts")))),
+            ]),
+            ModelRule::Regex(label("^gpt-4o-\\d{4}$")),
+        ]),
         service_tier: Some(label("flex")),
         valid_from: Some(at_micros(-1)),
         valid_to: Some(at_micros(1)),
@@ -57,9 +68,22 @@ pub async fn prices_read_back_as_written(fx: Fixture) {
             audio_output: nano,
         },
         per_request: Some(Decimal::new(1, 2)),
+        replaced_at: Some(at_micros(7)),
+        tiers: vec![
+            InputTier { tokens: 0, rates: Rates { input: nano, ..Rates::default() } },
+            InputTier { tokens: u64::MAX, rates: Rates::default() },
+        ],
+        windows: vec![DailyWindow {
+            from: "23:59".parse().unwrap(),
+            to: "00:00".parse().unwrap(),
+            rates: Rates { audio_output: most, ..Rates::default() },
+            tiers: vec![InputTier { tokens: 9, rates: Rates::default() }],
+        }],
         source: Some("https://example.com/'%\0".to_owned()),
         ..price("ignored")
     };
+    let start = label("gpt-");
+    let by_start = CostConfig { rule: ModelRule::StartsWith(start.clone()), ..price("gpt-") };
     let request_only = CostConfig {
         rates: Rates::default(),
         per_request: Some(Decimal::ZERO),
@@ -69,7 +93,7 @@ pub async fn prices_read_back_as_written(fx: Fixture) {
     };
     let from = CostConfig { valid_from: Some(at(0)), ..price("from") };
     let to = CostConfig { valid_to: Some(at(0)), ..price("to") };
-    let configs = [full, request_only, from, to, price("bare")];
+    let configs = [full, by_start, request_only, from, to, price("bare")];
     put(&fx, &configs).await;
     assert_eq!(stored(&fx).await, sorted(&configs));
     let fx = fx.reopened().await;
@@ -149,6 +173,47 @@ pub async fn prices_of_different_lines_may_overlap(fx: Fixture) {
     assert_eq!(stored(&fx).await, sorted(&configs));
 }
 
+/// A price that was replaced may stand beside the one that took its place.
+pub async fn a_replaced_price_overlaps_nothing(fx: Fixture) {
+    let first = price("a");
+    put(&fx, std::slice::from_ref(&first)).await;
+    let replaced = CostConfig { replaced_at: Some(at(5)), ..first };
+    let next = price("a");
+    put(&fx, &[replaced.clone(), next.clone()]).await;
+    assert_eq!(stored(&fx).await, sorted(&[replaced.clone(), next]));
+    let generation = fx.store.price_generation().await.unwrap();
+    let again = CostConfig { replaced_at: None, ..replaced };
+    refused(fx.store.put_cost_configs(&[again], generation).await, ErrorKind::Invalid);
+}
+
+/// Random prices price random calls after a round trip as they did before.
+pub async fn prices_price_the_same_after_a_round_trip(fx: Fixture) {
+    let mut random = Arbitrary::new(seeds(&[17])[0], 200_000);
+    let configs: Vec<CostConfig> =
+        (0..60).map(|n| random.cost_config(&format!("listed-{n}"))).collect();
+    let before = PriceBook::new(configs.clone());
+    put(&fx, &configs).await;
+    let fx = fx.reopened().await;
+    let after = PriceBook::new(stored(&fx).await);
+    let mut priced = 0;
+    for _ in 0..5_000 {
+        let tokens = random.tokens();
+        let [model, answered] = ["m", "M"].map(|m| format!("{m}{}", random.rng.u8(..12)));
+        let call = PriceRequest {
+            provider: random.one(&["openai", "Azure", "house", "nobody"]),
+            model: &model,
+            response_model: random.rng.bool().then_some(answered.as_str()),
+            at: at(random.rng.i64(-100..200_000)),
+            tokens: Some(&tokens),
+            service_tier: random.one(&[None, Some("flex"), Some("batch"), Some("auto")]),
+        };
+        let quote = before.price(&call);
+        assert_eq!(after.price(&call), quote, "{call:?}");
+        priced += u32::from(quote.cost.usd().is_some());
+    }
+    assert!(priced > 500, "only {priced} calls have a price");
+}
+
 /// A price that breaks a rule is refused with all that came with it.
 pub async fn an_invalid_price_is_refused(fx: Fixture) {
     let generation = fx.store.price_generation().await.unwrap();
@@ -157,9 +222,15 @@ pub async fn an_invalid_price_is_refused(fx: Fixture) {
         CostConfig { rates: Rates::default(), ..price("a") },
         CostConfig { rates: rate(Decimal::NEGATIVE_ONE), ..price("a") },
         CostConfig { rates: rate(Decimal::new(1, 10)), ..price("a") },
-        CostConfig { rates: rate(CostConfig::MAX_RATE + Decimal::ONE), ..price("a") },
+        CostConfig { rates: rate(Rates::MAX + Decimal::ONE), ..price("a") },
         CostConfig { provider: label(""), ..price("a") },
         CostConfig { valid_from: Some(at(1)), valid_to: Some(at(1)), ..price("a") },
+        CostConfig { rule: ModelRule::Regex(label("(")), ..price("a") },
+        CostConfig { rule: ModelRule::Any(vec![]), ..price("a") },
+        CostConfig {
+            tiers: vec![InputTier { tokens: 1, rates: rate(Decimal::NEGATIVE_ONE) }],
+            ..price("a")
+        },
     ];
     for config in invalid {
         let batch = [price("good"), config];

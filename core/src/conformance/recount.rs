@@ -103,6 +103,7 @@ fn add(row: &mut Measures, execution: &LlmExecution) {
             row.priced += 1;
             row.cost_pico += usd.to_pico();
         }
+        Some(Cost::LocalCache) => row.priced += 1,
         Some(Cost::Unpriced { .. }) => row.unpriced += 1,
         None => {}
     }

@@ -10,10 +10,11 @@ use crate::aggregate::AggregateQuery;
 use crate::cost::{Cost, UnpricedReason};
 use crate::id::{CostConfigId, ExecutionId};
 use crate::record::{LlmExecution, Record};
-use crate::store::{CostRevision, Revised};
+use crate::store::{CostRevision, PastCost, Prune, Revised};
 
 fn revision(execution: &LlmExecution, expected: Cost, new: Cost) -> CostRevision {
-    CostRevision { id: execution.id, expected, new, priced_model: Some(label("revised")) }
+    let (id, priced_model) = (execution.id, Some(label("revised")));
+    CostRevision { id, expected, new, priced_model, at: at(1_000) }
 }
 
 /// Nothing to revise is nothing revised.
@@ -90,6 +91,57 @@ pub async fn revisions_of_one_execution_come_one_after_the_other(fx: Fixture) {
     let stored = fx.store.execution(execution.id).await.unwrap();
     let expected = LlmExecution { cost: Some(reported(2)), priced_model: None, ..execution };
     assert_eq!(stored, Some(expected));
+}
+
+/// Each cost that was replaced is kept, oldest first, and one that was not leaves nothing.
+pub async fn replaced_costs_are_kept_oldest_first(fx: Fixture) {
+    let (_, execution) = call(at(0));
+    let (_, other) = call(at(0));
+    fx.append(&[execution.clone().into(), other.clone().into()]).await;
+    assert_eq!(fx.store.past_costs(execution.id).await.unwrap(), []);
+    assert_eq!(fx.store.past_costs(ExecutionId::new()).await.unwrap(), []);
+    let first = execution.cost.unwrap();
+    let unknown = Cost::unpriced(UnpricedReason::MissingRate);
+    let costs = [first, reported(1), unknown, Cost::LocalCache, first];
+    let mut revisions = Vec::new();
+    for (n, pair) in (0..).zip(costs.windows(2)) {
+        let priced_model = (n != 1).then(|| label("revised"));
+        revisions.push(CostRevision {
+            priced_model,
+            at: at(10 - n),
+            ..revision(&execution, pair[0], pair[1])
+        });
+    }
+    // Some in one call and some in another, with a mismatch between them.
+    fx.store.revise_costs(&revisions[..2]).await.unwrap();
+    fx.store.revise_costs(&[revision(&execution, reported(77), reported(8))]).await.unwrap();
+    fx.store.revise_costs(&revisions[2..]).await.unwrap();
+    let models = [execution.priced_model, Some(label("revised")), None, Some(label("revised"))];
+    let expected: Vec<PastCost> = (0..)
+        .zip(costs.into_iter().zip(models))
+        .map(|(n, (cost, priced_model))| PastCost { cost, priced_model, replaced_at: at(10 - n) })
+        .collect();
+    assert_eq!(fx.store.past_costs(execution.id).await.unwrap(), expected);
+    assert_eq!(fx.store.past_costs(other.id).await.unwrap(), []);
+    let id = execution.id;
+    let fx = fx.reopened().await;
+    assert_eq!(fx.store.past_costs(id).await.unwrap(), expected);
+}
+
+/// Past costs go with their execution, and with no other.
+pub async fn past_costs_go_with_their_execution(fx: Fixture) {
+    let (_, old) = call(at(0));
+    let (_, young) = call(at(5));
+    fx.append(&[old.clone().into(), young.clone().into()]).await;
+    let revisions = [&old, &young].map(|of| revision(of, of.cost.unwrap(), reported(1)));
+    fx.store.revise_costs(&revisions).await.unwrap();
+    let prune = Prune { payloads_before: Some(at(9)), raw_before: None, limit: 10 };
+    fx.store.prune(&prune).await.unwrap();
+    assert_eq!(fx.store.past_costs(old.id).await.unwrap().len(), 1);
+    let prune = Prune { payloads_before: None, raw_before: Some(at(5)), limit: 10 };
+    fx.store.prune(&prune).await.unwrap();
+    assert_eq!(fx.store.past_costs(old.id).await.unwrap(), []);
+    assert_eq!(fx.store.past_costs(young.id).await.unwrap().len(), 1);
 }
 
 /// Sums follow a revision, from known to unknown and back.

@@ -2,8 +2,10 @@
 //! Invariant: pricing never waits for the store; a change is looked for every 15 seconds, whether
 //! calls are made or not; of two readings the one that was begun later is kept.
 
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use crate::error::Result;
 use crate::price_book::PriceBook;
@@ -13,11 +15,17 @@ use crate::store::Store;
 const CHECK_EVERY: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone)]
-pub(super) struct BookCell(Arc<RwLock<State>>);
+pub(super) struct BookCell(Arc<Shared>);
 
 #[derive(Debug, Default)]
-struct State {
-    book: Arc<PriceBook>,
+struct Shared {
+    /// What calls are priced with: read without a lock.
+    book: ArcSwap<PriceBook>,
+    readings: Mutex<Readings>,
+}
+
+#[derive(Debug, Default)]
+struct Readings {
     generation: u64,
     /// Readings of the store that were begun.
     begun: u64,
@@ -37,11 +45,11 @@ impl BookCell {
     }
 
     pub(super) fn current(&self) -> Arc<PriceBook> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).book)
+        self.0.book.load_full()
     }
 
     async fn renew(&self, store: &Arc<dyn Store>) -> Result<()> {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).generation;
+        let known = self.readings(|readings| readings.generation);
         if store.price_generation().await? != known {
             self.reload(store).await?;
         }
@@ -49,28 +57,29 @@ impl BookCell {
     }
 
     pub(super) async fn reload(&self, store: &Arc<dyn Store>) -> Result<()> {
-        let reading = self.write(|state| {
-            state.begun += 1;
-            state.begun
+        let reading = self.readings(|readings| {
+            readings.begun += 1;
+            readings.begun
         });
         let list = store.cost_configs().await?;
         let book = Arc::new(PriceBook::new(list.configs));
-        self.write(|state| {
-            if state.kept < reading {
-                (state.book, state.generation) = (book, list.generation);
-                state.kept = reading;
+        self.readings(|readings| {
+            if readings.kept < reading {
+                readings.generation = list.generation;
+                readings.kept = reading;
+                self.0.book.store(book);
             }
         });
         Ok(())
     }
 
-    fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+    fn readings<T>(&self, of: impl FnOnce(&mut Readings) -> T) -> T {
+        of(&mut self.0.readings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Looks for changes until the engine is gone. It holds neither the book nor the store meanwhile.
-async fn watch(book: Weak<RwLock<State>>, store: Weak<dyn Store>) {
+async fn watch(book: Weak<Shared>, store: Weak<dyn Store>) {
     loop {
         tokio::time::sleep(CHECK_EVERY).await;
         let (Some(book), Some(store)) = (book.upgrade(), store.upgrade()) else { return };

@@ -68,6 +68,8 @@ impl Call {
         let (id, now) = (ExecutionId::new(), Timestamp::now());
         let model = Label::lossy(&request.model);
         let mut execution = LlmExecution::pending(id, usage_id, attribution, provider, model, now);
+        let asked_tier = request.extra.get("service_tier").and_then(Value::as_str);
+        execution.service_tier = asked_tier.map(Label::lossy);
         execution.payload = Some(ExecutionPayload {
             messages_sent: request.messages.clone(),
             settings: settings_of(request),
@@ -119,8 +121,11 @@ impl Call {
         }
         let counts = reply.tokens;
         let tokens = counts.map(|counts| counts.check());
-        let tier = reply.metadata.get("service_tier").and_then(Value::as_str);
-        (execution.cost, execution.priced_model) = self.cost(execution, reply, &tokens, tier);
+        // What served it counts, whatever was asked for.
+        if let Some(tier) = reply.service_tier.as_deref().filter(|tier| !tier.is_empty()) {
+            execution.service_tier = Some(Label::lossy(tier));
+        }
+        (execution.cost, execution.priced_model) = self.cost(execution, reply, &tokens);
         execution.tokens = tokens.and_then(Result::ok);
         execution.status = Status::Success;
         execution.http_status = reply.http_status;
@@ -144,8 +149,10 @@ impl Call {
         execution: &LlmExecution,
         reply: &ChatReply,
         tokens: &Option<crate::Result<TokenUsage>>,
-        service_tier: Option<&str>,
     ) -> (Option<Cost>, Option<Label>) {
+        if reply.from_local_cache {
+            return (Some(Cost::LocalCache), None);
+        }
         if let Some(usd) = reply.reported_cost {
             let fits = usd.to_row().is_some();
             let cost = Cost::Reported { usd };
@@ -157,15 +164,16 @@ impl Call {
         if let Some(Err(_)) = tokens {
             return (Some(Cost::unpriced(UnpricedReason::InconsistentUsage)), None);
         }
-        let quote = self.engine.price_book().price(&PriceRequest {
+        let book = self.engine.price_book();
+        let quote = book.price(&PriceRequest {
             provider: &execution.provider,
             model: &execution.model,
             response_model: execution.response_model.as_deref(),
             at: execution.created_at,
             tokens: tokens.as_ref().and_then(|tokens| tokens.as_ref().ok()),
-            service_tier,
+            service_tier: execution.service_tier.as_deref(),
         });
-        (Some(quote.cost), quote.priced_model)
+        (Some(quote.cost), quote.priced_model.cloned())
     }
 
     pub(super) fn fail(&mut self, error: &LlmError, measured: Measured) -> Option<Finished> {

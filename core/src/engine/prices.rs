@@ -1,10 +1,12 @@
-//! The prices of a store, to list and to set.
-//! Invariant: history is never lost; a new price closes the one it follows.
+//! The prices of a store, to list, to set and to bring up to date.
+//! Invariant: history is never lost; a price that is changed is closed or marked as replaced.
 
 use super::Engine;
-use crate::error::{ErrorKind, Result};
-use crate::id::CostConfigId;
+use crate::error::{Error, ErrorKind, Result};
 use crate::price::{CostConfig, PriceOrigin};
+use crate::price_history::{self, Renewal};
+use crate::seed::seed_prices;
+use crate::time::Timestamp;
 
 /// The prices of a store. Get it from [`Engine::prices`](crate::Engine::prices).
 #[derive(Debug, Clone)]
@@ -12,51 +14,88 @@ pub struct Prices {
     engine: Engine,
 }
 
+/// What [`Prices::load`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoadedPrices {
+    /// Prices of the library, whether they were new or not.
+    pub known: u64,
+    /// Prices that were new.
+    pub added: u64,
+    /// Prices that were open and now end where another starts.
+    pub closed: u64,
+    /// Prices that were to come and were replaced before they did.
+    pub replaced: u64,
+    /// Prices that changed in which names of models they are for, and in nothing else.
+    pub renamed: u64,
+}
+
 impl Prices {
     pub(super) fn new(engine: Engine) -> Self {
         Self { engine }
     }
 
-    /// All prices, by provider, model, service tier and start.
+    /// All prices, by provider, model, service tier and start; those that were replaced too.
     pub async fn list(&self) -> Result<Vec<CostConfig>> {
         let mut configs = self.engine.store().cost_configs().await?.configs;
         configs.sort_by(|a, b| {
-            (&a.provider, a.rule.text(), &a.service_tier, a.origin, a.valid_from).cmp(&(
+            let key = |of: &CostConfig| (of.origin, of.valid_from, of.replaced_at);
+            (&a.provider, &a.model, &a.service_tier, key(a)).cmp(&(
                 &b.provider,
-                b.rule.text(),
+                &b.model,
                 &b.service_tier,
-                b.origin,
-                b.valid_from,
+                key(b),
             ))
         });
         Ok(configs)
     }
 
-    /// Sets a price of the user's. An open-ended price of the same line that started earlier is
-    /// closed at the start of the new one, and holds again from its end, where it has one.
+    /// Sets a price of the user's for all of its range. A price of the same line that started
+    /// earlier is closed where the new one starts, and holds again from its end, where it has one;
+    /// one that started within its range is kept and marked as replaced. Calls that were priced
+    /// before stay as they are: see [`Engine::reprice`](crate::Engine::reprice).
     ///
     /// # Errors
-    /// `Invalid` if the price breaks a rule, or overlaps another of its line.
+    /// `Invalid` if the price breaks a rule.
     pub async fn set(&self, price: CostConfig) -> Result<CostConfig> {
-        let price = CostConfig { origin: PriceOrigin::User, ..price };
+        let price = CostConfig { origin: PriceOrigin::User, replaced_at: None, ..price };
         price.validate()?;
+        self.change(|stored| {
+            (price_history::set(stored, price.clone(), Timestamp::now()), price.clone())
+        })
+        .await
+    }
+
+    /// Brings the prices that came with the library up to date; those of the user stay as they are.
+    ///
+    /// A price that starts at a date which was not known takes effect from that date on; one that
+    /// says something else without a date does so from now on. Nothing is lost, and a second time
+    /// changes nothing.
+    pub async fn load(&self) -> Result<LoadedPrices> {
+        let fresh = seed_prices();
+        self.change(|stored| {
+            let Renewal { rows, added, closed, replaced, renamed } =
+                price_history::renew(stored, &fresh, Timestamp::now());
+            let known = fresh.len() as u64;
+            (rows, LoadedPrices { known, added, closed, replaced, renamed })
+        })
+        .await
+    }
+
+    /// Writes the rows that `decide` answers for the stored ones, again where somebody else was faster.
+    async fn change<T>(&self, decide: impl Fn(&[CostConfig]) -> (Vec<CostConfig>, T)) -> Result<T> {
+        let store = self.engine.store();
         loop {
-            let list = self.engine.store().cost_configs().await?;
-            let mut changes = Vec::new();
-            for old in list.configs.iter().filter(|old| gives_way(old, &price)) {
-                changes.push(CostConfig { valid_to: price.valid_from, ..old.clone() });
-                if price.valid_to.is_some() {
-                    let id = CostConfigId::new();
-                    changes.push(CostConfig { id, valid_from: price.valid_to, ..old.clone() });
-                }
+            let list = store.cost_configs().await?;
+            let (rows, done) = decide(&list.configs);
+            if rows.is_empty() {
+                return Ok(done);
             }
-            changes.push(price.clone());
-            match self.engine.store().put_cost_configs(&changes, list.generation).await {
+            match store.put_cost_configs(&rows, list.generation).await {
                 Ok(()) => {
-                    if let Err(error) = self.engine.reload_prices().await {
+                    self.engine.reload_prices().await.unwrap_or_else(|error: Error| {
                         tracing::warn!(error = %error.chain(), "a price is set but not yet in use");
-                    }
-                    return Ok(price);
+                    });
+                    return Ok(done);
                 }
                 // Somebody else changed prices in between: look again.
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
@@ -64,10 +103,4 @@ impl Prices {
             }
         }
     }
-}
-
-/// Whether `old` is open-ended, of the line of `new`, and started before it.
-fn gives_way(old: &CostConfig, new: &CostConfig) -> bool {
-    let earlier = new.valid_from.is_some_and(|start| old.valid_from < Some(start));
-    old.same_line(new) && old.valid_to.is_none() && earlier
 }

@@ -18,7 +18,7 @@ use crate::label::Label;
 use crate::llm::Message;
 use crate::query::{Page, RecordQuery};
 use crate::record::{Attribution, ExecutionPayload, LlmExecution, Usage, UsagePayload};
-use crate::store::{Appended, CostRevision, Prune, Pruned, Revised};
+use crate::store::{Appended, CostRevision, PastCost, Prune, Pruned, Revised};
 use crate::time::Timestamp;
 
 type Fault = Box<dyn Fn(usize, &[Record]) -> Option<Error> + Send + Sync>;
@@ -122,6 +122,9 @@ impl RecordStore for Fake {
         unused()
     }
     async fn revise_costs(&self, _: &[CostRevision]) -> Result<Vec<Revised>> {
+        unused()
+    }
+    async fn past_costs(&self, _: ExecutionId) -> Result<Vec<PastCost>> {
         unused()
     }
     async fn prune(&self, _: &Prune) -> Result<Pruned> {

@@ -69,6 +69,7 @@ pub(super) struct Facts {
     pub(super) id: Option<String>,
     pub(super) model: Option<String>,
     pub(super) refusal: Option<String>,
+    service_tier: Option<String>,
     kept: Map<String, Value>,
     tokens: Option<TokenCounts>,
     cost: Option<Usd>,
@@ -83,7 +84,10 @@ impl Facts {
         if let Some(model) = text(value, "model") {
             self.model = Some(model.to_owned());
         }
-        for name in ["service_tier", "system_fingerprint", "provider"] {
+        if let Some(tier) = text(value, "service_tier") {
+            self.service_tier = Some(tier.to_owned());
+        }
+        for name in ["system_fingerprint", "provider"] {
             if let Some(said) = text(value, name) {
                 self.kept.insert(name.into(), json!(said));
             }
@@ -98,7 +102,7 @@ impl Facts {
             self.tokens = Some(tokens);
         }
         if let Some(tier) = text(usage, "service_tier") {
-            self.kept.entry("service_tier").or_insert_with(|| json!(tier));
+            self.service_tier.get_or_insert_with(|| tier.to_owned());
         }
         if usage.get("cost").is_some() {
             self.cost = cost(raw).or(self.cost);
@@ -130,7 +134,9 @@ impl Facts {
             finish_reason: finish_reason.map(str::to_owned),
             model: self.model,
             tokens: self.tokens,
+            service_tier: self.service_tier,
             reported_cost: self.cost,
+            from_local_cache: false,
             http_status: Some(200), // the one success of this API
             metadata: if metadata.is_empty() { Value::Null } else { Value::Object(metadata) },
         }

@@ -89,7 +89,7 @@ async fn a_plain_reply_comes_with_usage_model_and_metadata() {
     let tokens = reply.tokens.expect("usage");
     assert_eq!((tokens.input, tokens.output > 0), (3 + 4 + 2 + 4, true));
     assert_eq!(reply.metadata["request_id"], "req_mock");
-    assert_eq!(reply.metadata["service_tier"], "default");
+    assert_eq!(reply.service_tier.as_deref(), Some("default"));
     assert_eq!(reply.metadata["usage"]["prompt_tokens"], tokens.input);
     assert_eq!(client.provider(), "openai");
     assert_eq!(server.requests(), 1);
