@@ -52,10 +52,11 @@ pub(crate) struct Renewal {
 pub(crate) fn renew(stored: &[CostConfig], fresh: &[CostConfig], now: Timestamp) -> Renewal {
     type Group<'a> = BTreeMap<(&'a Label, &'a Label, Option<&'a Label>), Vec<&'a CostConfig>>;
     let mut known: Group<'_> = BTreeMap::new();
-    let live = |of: &&CostConfig| of.origin == PriceOrigin::Seed && of.replaced_at.is_none();
-    for old in stored.iter().filter(live) {
+    for old in stored.iter().filter(|old| old.origin == PriceOrigin::Seed) {
         let key = (&old.provider, &old.model, old.service_tier.as_ref());
-        known.entry(key).or_default().push(old);
+        // What was replaced holds no more, but the model is no new one.
+        let live = known.entry(key).or_default();
+        live.extend(old.replaced_at.is_none().then_some(old));
     }
     let mut wanted: Group<'_> = BTreeMap::new();
     for new in fresh {
@@ -65,23 +66,22 @@ pub(crate) fn renew(stored: &[CostConfig], fresh: &[CostConfig], now: Timestamp)
     let ids: HashSet<CostConfigId> = stored.iter().map(|old| old.id).collect();
     let mut renewal = Renewal::default();
     for (key, new) in wanted {
-        let old = known.remove(&key).unwrap_or_default();
-        renewal.line(&old, &new, &ids, now);
+        renewal.line(known.get(&key).map(Vec::as_slice), &new, &ids, now);
     }
     renewal
 }
 
 impl Renewal {
-    /// Brings the prices of one model and tier up to date.
+    /// Brings the prices of one model and tier up to date; `old` is `None` where there never were any.
     fn line(
         &mut self,
-        old: &[&CostConfig],
+        old: Option<&[&CostConfig]>,
         new: &[&CostConfig],
         ids: &HashSet<CostConfigId>,
         now: Timestamp,
     ) {
-        let change =
-            if old.is_empty() { Some(None) } else { first_change(old, new, now).map(Some) };
+        let change = old.map_or(Some(None), |old| first_change(old, new, now).map(Some));
+        let old = old.unwrap_or_default();
         let mut rows: BTreeMap<CostConfigId, CostConfig> = BTreeMap::new();
         if let Some(from) = change {
             let as_before =
@@ -165,3 +165,6 @@ fn ends_later(end: Option<Timestamp>, moment: Option<Timestamp>) -> bool {
         (Some(end), Some(moment)) => end > moment,
     }
 }
+
+#[cfg(test)]
+mod tests;
