@@ -3,92 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod place;
+
 use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
 use prompt_engine_llm::MockServer;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// A folder with a store in it.
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(TempDir::new().unwrap())
-    }
-
-    /// A place with the prompt `welcome`.
-    fn with_prompt() -> Self {
-        let place = Self::new();
-        place.ok(&[
-            "prompt",
-            "create",
-            "welcome",
-            "--content",
-            "Hello {{name}}",
-            "--model",
-            "gpt-4o",
-        ]);
-        place
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_prompt-engine"));
-        command
-            .args(args)
-            .current_dir(self.path())
-            .env_remove("OPENAI_API_KEY")
-            .env_remove("PROMPT_ENGINE_STORE")
-            .env_remove("PROMPT_ENGINE_ENV")
-            .env_remove("CLICOLOR_FORCE")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// What a command that succeeds prints.
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{args:?}: {said}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// The document that a command prints.
-    fn json(&self, args: &[&str]) -> Value {
-        let args: Vec<_> = args.iter().copied().chain(["--json"]).collect();
-        serde_json::from_str(&self.ok(&args)).unwrap()
-    }
-
-    /// The lines that a command prints.
-    fn lines(&self, args: &[&str]) -> Vec<Value> {
-        let args: Vec<_> = args.iter().copied().chain(["--json"]).collect();
-        self.ok(&args).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    /// The one sentence with which a command is refused with `code`.
-    fn refused(&self, args: &[&str], code: i32) -> String {
-        let output = self.run(args);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
-        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
-        assert!(said.starts_with("prompt-engine: "), "{args:?}: {said}");
-        assert!(!said.contains('\u{1b}'), "{args:?}: {said}");
-        for debris in ["panicked", "Some(", "Error {", "Os {", "Invalid("] {
-            assert!(!said.contains(debris), "{args:?}: {said}");
-        }
-        said.trim_end().to_owned()
-    }
-}
+use place::Place;
 
 fn names(value: &Value) -> Vec<&str> {
     let mut names: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
@@ -449,44 +372,6 @@ fn the_analytics_keep_their_names() {
     let none = place.json(&["stats", "--from", "2020-01-01", "--to", "2020-01-02"]);
     assert!(none["success_rate"].is_null() && none["average_tokens"].is_null(), "{none}");
     assert!(none["latency_ms"]["average"].is_null());
-}
-
-#[test]
-fn prices_are_set_and_never_overlap() {
-    let place = Place::new();
-    fn set<'a>(more: &[&'a str]) -> Vec<&'a str> {
-        [&["prices", "set", "--provider", "acme", "--model", "m1", "--input", "2.5"], more].concat()
-    }
-    place.ok(&set(&["--output", "10"]));
-    place.ok(&set(&["--from", "2026-01-01", "--tz", "+05:45"]));
-    let prices = place.lines(&["prices", "list", "--provider", "acme"]);
-    assert_eq!(prices.len(), 2);
-    assert_eq!(prices[0]["valid_to"], "2025-12-31T18:15:00.000000Z");
-    assert_eq!(prices[0]["input"], "2.5");
-    assert!(place.ok(&["prices", "list"]).contains("gpt-4o"));
-
-    // A price for a while takes its time from those around it, and what it replaced is kept.
-    place.ok(&set(&["--from", "2025-06-01", "--to", "2026-06-01"]));
-    let ranges = |prices: &[Value]| -> Vec<String> {
-        let day = |at: &Value| at.as_str().map_or("-".to_owned(), |at| at[..10].to_owned());
-        prices
-            .iter()
-            .map(|of| format!("{} {}", day(&of["valid_from"]), day(&of["valid_to"])))
-            .collect()
-    };
-    let prices = place.lines(&["prices", "list", "--provider", "acme"]);
-    assert_eq!(ranges(&prices), ["- 2025-06-01", "2025-06-01 2026-06-01", "2026-06-01 -"]);
-    let history = place.lines(&["prices", "show", "m1", "--provider", "acme"]);
-    let replaced: Vec<_> = history.into_iter().filter(|of| !of["replaced_at"].is_null()).collect();
-    assert_eq!(ranges(&replaced), ["2025-12-31 -"]);
-    let held = place.lines(&["prices", "list", "--provider", "acme", "--at", "2025-06-01"]);
-    assert_eq!(ranges(&held), ["2025-06-01 2026-06-01"]);
-
-    place.refused(&set(&["--output", "-1"]), 2);
-    place.refused(&set(&["--output", "much"]), 2);
-    place.refused(&set(&["--from", "2026-02-30"]), 2);
-    place.refused(&set(&["--from", "2026-02-02", "--to", "2026-02-01"]), 2);
-    place.refused(&["prices", "set", "--provider", "acme", "--model", "m1"], 2);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::table::{cell, count, number, show, table};
 /// How many names are offered in place of one.
 const OFFERED: usize = 3;
 /// How alike a name must be to be offered, from 0 to 1.
-const ALIKE: f64 = 0.75;
+const ALIKE: f64 = 0.55;
 
 /// A model whose calls cannot be priced.
 struct Unknown {

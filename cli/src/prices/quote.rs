@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use prompt_engine::{
     CostConfigId, CostParts, Label, PriceBook, PriceRequest, Quote, Timestamp, TokenCounts,
-    UnpricedReason, Usd, Zone, parse_moment,
+    TokenUsage, UnpricedReason, Usd, Zone, parse_moment,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::{engine, say_source};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::document;
-use crate::table::{count, facts, show};
+use crate::table::{self, facts, show};
 
 /// The tier of a call that was made in a batch.
 const BATCH: &str = "batch";
@@ -62,9 +62,9 @@ pub(crate) struct QuoteArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     reasoning_tokens: u64,
     /// The service tier that serves it: flex, priority; the standard one, unless given.
-    #[arg(long, value_name = "NAME", conflicts_with = "batch")]
+    #[arg(long, value_name = "NAME")]
     service_tier: Option<Label>,
-    /// It is made in a batch: the same as --service-tier batch.
+    /// It is made in a batch, whatever tier is named: the same as --service-tier batch.
     #[arg(long)]
     batch: bool,
     /// Calls as JSON lines instead; `-` is standard input.
@@ -72,36 +72,75 @@ pub(crate) struct QuoteArgs {
     jsonl: Option<PathBuf>,
 }
 
-/// A call as a line says it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A call as the command line or a line of a file says it.
+#[derive(Debug)]
 struct Line {
-    #[serde(default)]
-    id: Value,
     provider: Label,
     model: Label,
-    #[serde(default)]
     response_model: Option<Label>,
-    #[serde(default)]
     at: Option<String>,
-    input_tokens: u64,
-    output_tokens: u64,
-    #[serde(default)]
-    cache_read_tokens: Option<u64>,
-    #[serde(default)]
-    cache_write_tokens: Option<u64>,
-    #[serde(default)]
-    cache_write_1h_tokens: Option<u64>,
-    #[serde(default)]
-    audio_input_tokens: Option<u64>,
-    #[serde(default)]
-    audio_output_tokens: Option<u64>,
-    #[serde(default)]
-    reasoning_tokens: Option<u64>,
-    #[serde(default)]
+    counts: TokenCounts,
     service_tier: Option<Label>,
-    #[serde(default)]
-    batch: Option<bool>,
+}
+
+impl Line {
+    /// Reads the fields of an object; each that is left over is refused, for a misspelt count would
+    /// change the price unseen.
+    fn read(mut fields: Map<String, Value>) -> Result<Self, String> {
+        let fields = &mut fields;
+        let line = Self {
+            provider: label(fields, "provider")?.ok_or("provider is missing")?,
+            model: label(fields, "model")?.ok_or("model is missing")?,
+            response_model: label(fields, "response_model")?,
+            at: text(fields, "at")?,
+            counts: TokenCounts {
+                input: count(fields, "input_tokens")?.ok_or("input_tokens is missing")?,
+                output: count(fields, "output_tokens")?.ok_or("output_tokens is missing")?,
+                cache_read: count(fields, "cache_read_tokens")?.unwrap_or(0),
+                cache_write: count(fields, "cache_write_tokens")?.unwrap_or(0),
+                cache_write_1h: count(fields, "cache_write_1h_tokens")?.unwrap_or(0),
+                reasoning: count(fields, "reasoning_tokens")?.unwrap_or(0),
+                audio_input: count(fields, "audio_input_tokens")?.unwrap_or(0),
+                audio_output: count(fields, "audio_output_tokens")?.unwrap_or(0),
+            },
+            service_tier: {
+                let tier = label(fields, "service_tier")?;
+                match take(fields, "batch") {
+                    None | Some(Value::Bool(false)) => tier,
+                    Some(Value::Bool(true)) => Some(Label::lossy(BATCH)),
+                    Some(other) => return Err(format!("batch must be true or false, not {other}")),
+                }
+            },
+        };
+        match fields.keys().next() {
+            Some(name) => Err(format!("there is no field {name:?}")),
+            None => Ok(line),
+        }
+    }
+}
+
+/// The field, unless it is null or not there.
+fn take(fields: &mut Map<String, Value>, name: &str) -> Option<Value> {
+    fields.remove(name).filter(|value| !value.is_null())
+}
+
+fn text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<String>, String> {
+    match take(fields, name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => Err(format!("{name} must be a text, not {other}")),
+    }
+}
+
+fn label(fields: &mut Map<String, Value>, name: &str) -> Result<Option<Label>, String> {
+    let label = text(fields, name)?.map(Label::new).transpose();
+    label.map_err(|error| format!("{name}: {error}"))
+}
+
+fn count(fields: &mut Map<String, Value>, name: &str) -> Result<Option<u64>, String> {
+    let Some(value) = take(fields, name) else { return Ok(None) };
+    let count = value.as_u64().map(Some);
+    count.ok_or_else(|| format!("{name} must be a whole number of tokens, not {value}"))
 }
 
 /// What a call costs. The names are a contract.
@@ -168,22 +207,25 @@ async fn book(context: &Context) -> Result<std::sync::Arc<PriceBook>, Failure> {
 
 impl QuoteArgs {
     fn line(&self) -> Line {
+        let batch = self.batch.then(|| Label::lossy(BATCH));
+        // Without --jsonl clap lets no call through that lacks one of these.
+        let given = |name: &Option<Label>| name.clone().unwrap_or_else(|| Label::lossy(""));
         Line {
-            id: Value::Null,
-            provider: self.provider.clone().unwrap_or_else(|| Label::lossy("")),
-            model: self.model.clone().unwrap_or_else(|| Label::lossy("")),
+            provider: given(&self.provider),
+            model: given(&self.model),
             response_model: self.response_model.clone(),
             at: self.at.clone(),
-            input_tokens: self.input_tokens.unwrap_or(0),
-            output_tokens: self.output_tokens.unwrap_or(0),
-            cache_read_tokens: Some(self.cache_read_tokens),
-            cache_write_tokens: Some(self.cache_write_tokens),
-            cache_write_1h_tokens: Some(self.cache_write_1h_tokens),
-            audio_input_tokens: Some(self.audio_input_tokens),
-            audio_output_tokens: Some(self.audio_output_tokens),
-            reasoning_tokens: Some(self.reasoning_tokens),
-            service_tier: self.service_tier.clone(),
-            batch: Some(self.batch),
+            counts: TokenCounts {
+                input: self.input_tokens.unwrap_or(0),
+                output: self.output_tokens.unwrap_or(0),
+                cache_read: self.cache_read_tokens,
+                cache_write: self.cache_write_tokens,
+                cache_write_1h: self.cache_write_1h_tokens,
+                reasoning: self.reasoning_tokens,
+                audio_input: self.audio_input_tokens,
+                audio_output: self.audio_output_tokens,
+            },
+            service_tier: batch.or_else(|| self.service_tier.clone()),
         }
     }
 }
@@ -192,8 +234,7 @@ impl QuoteArgs {
 struct Call<'a> {
     line: &'a Line,
     at: Timestamp,
-    tokens: prompt_engine::TokenUsage,
-    service_tier: Option<&'a str>,
+    tokens: TokenUsage,
 }
 
 impl<'a> Call<'a> {
@@ -202,20 +243,8 @@ impl<'a> Call<'a> {
             Some(at) => parse_moment(at, Zone::UTC).map_err(|error| format!("at: {error}"))?,
             None => Timestamp::now(),
         };
-        let counts = TokenCounts {
-            input: line.input_tokens,
-            output: line.output_tokens,
-            cache_read: line.cache_read_tokens.unwrap_or(0),
-            cache_write: line.cache_write_tokens.unwrap_or(0),
-            cache_write_1h: line.cache_write_1h_tokens.unwrap_or(0),
-            reasoning: line.reasoning_tokens.unwrap_or(0),
-            audio_input: line.audio_input_tokens.unwrap_or(0),
-            audio_output: line.audio_output_tokens.unwrap_or(0),
-        };
-        let tokens = counts.check().map_err(|error| error.to_string())?;
-        let batch = line.batch.unwrap_or(false);
-        let service_tier = if batch { Some(BATCH) } else { line.service_tier.as_deref() };
-        Ok(Self { line, at, tokens, service_tier })
+        let tokens = line.counts.check().map_err(|error| error.to_string())?;
+        Ok(Self { line, at, tokens })
     }
 
     fn quote<'b>(&self, book: &'b PriceBook) -> Quote<'b> {
@@ -225,7 +254,7 @@ impl<'a> Call<'a> {
             response_model: self.line.response_model.as_deref(),
             at: self.at,
             tokens: Some(&self.tokens),
-            service_tier: self.service_tier,
+            service_tier: self.line.service_tier.as_deref(),
         })
     }
 }
@@ -320,26 +349,29 @@ fn answer_all(mut lines: Lines, book: &PriceBook) -> Result<(), Failure> {
     drop(out);
     match refused {
         0 => Ok(()),
-        _ => Err(Failure::failed(format!("{refused} of {} refused", count(read, "line")))),
+        _ => Err(Failure::failed(format!("{refused} of {} refused", table::count(read, "line")))),
     }
 }
 
 fn quote_line<'b>(line: &[u8], book: &'b PriceBook) -> Result<Answer<'b>, Refused> {
-    let read: Line = serde_json::from_slice(line).map_err(|error| {
-        // What is no call may still be an object with an id.
-        let value: Option<Value> = serde_json::from_slice(line).ok();
-        let id = value.and_then(|mut value| value.get_mut("id").map(Value::take));
-        Refused { id: id.unwrap_or_default(), error: sentence(&error) }
-    })?;
-    let quote = Call::new(&read).map(|call| call.quote(book));
+    let no_object = |error: String| Refused { id: Value::Null, error };
+    if line.trim_ascii().is_empty() {
+        return Err(no_object("the line is empty".to_owned()));
+    }
+    let value: Value = serde_json::from_slice(line)
+        .map_err(|error| no_object(format!("the line is no JSON: {}", sentence(&error))))?;
+    let Value::Object(mut fields) = value else {
+        return Err(no_object("the line is no JSON object".to_owned()));
+    };
+    let id = fields.remove("id").unwrap_or_default();
+    let quote = Line::read(fields).and_then(|line| Call::new(&line).map(|call| call.quote(book)));
     match quote {
-        Ok(quote) => Ok(Answer::new(read.id, quote)),
-        Err(error) => Err(Refused { id: read.id, error }),
+        Ok(quote) => Ok(Answer::new(id, quote)),
+        Err(error) => Err(Refused { id, error }),
     }
 }
 
-/// The error without the place in the line, which is always the first.
+/// The error without the number of the line, which is always the first.
 fn sentence(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" at line ").map_or(text.clone(), |(what, _)| what.to_owned())
+    error.to_string().replace(" at line 1 column ", " at column ")
 }

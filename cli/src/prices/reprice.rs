@@ -76,7 +76,7 @@ fn cost(of: &KnownCost) -> String {
     }
 }
 
-/// What the change adds to the sum, or takes from it, where the same calls are in both.
+/// What the known sum grows or shrinks by; a call that had no cost before adds all of it.
 fn change(of: &CostChange) -> String {
     let pico = of.after.pico - of.before.pico;
     let sign = if pico < 0 { "-" } else { "+" };
@@ -86,11 +86,13 @@ fn change(of: &CostChange) -> String {
 
 fn print_json(done: &Repriced, applied: bool) -> Result<(), Failure> {
     let Repriced { calls, total, models, skipped } = done;
+    // The sum of no known cost is not 0 dollars where there are calls.
+    let usd = |of: &KnownCost| if of.priced == 0 && of.unpriced > 0 { None } else { of.usd() };
     let sums = |of: &CostChange| {
         json!({
             "calls": of.calls,
-            "before_usd": of.before.usd(), "before_unpriced": of.before.unpriced,
-            "after_usd": of.after.usd(), "after_unpriced": of.after.unpriced,
+            "before_usd": usd(&of.before), "before_unpriced": of.before.unpriced,
+            "after_usd": usd(&of.after), "after_unpriced": of.after.unpriced,
         })
     };
     let models: Vec<Value> = models
