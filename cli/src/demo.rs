@@ -87,7 +87,7 @@ pub(crate) async fn run(args: DemoArgs, context: &Context) -> Result<(), Failure
         "prompt diff welcome-mail 1 2",
         "render welcome-mail --var name=Ada --var plan=pro",
         "executions list --status timeout",
-        "prices list",
+        "prices check",
     ] {
         tell(context, format_args!("  prompt-engine --store {url} {next}"))?;
     }
