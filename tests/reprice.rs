@@ -42,7 +42,8 @@ fn price(input: i64) -> CostConfig {
 
 /// The `n`th call: two in three are of the model whose price changes, one is of another.
 fn call(n: u64, of: &Attribution, book: &PriceBook) -> LlmExecution {
-    let (provider, model) = if n % 3 == 0 { ("openai", "gpt-4o") } else { ("house", "model") };
+    let (provider, model) =
+        if n.is_multiple_of(3) { ("openai", "gpt-4o") } else { ("house", "model") };
     let at =
         Timestamp::from_micros(1_760_000_000_000_000 + i64::try_from(n).unwrap() * 1_000).unwrap();
     let counts = TokenCounts { input: n % 7_919, output: n % 101, ..TokenCounts::default() };
@@ -78,7 +79,7 @@ fn call(n: u64, of: &Attribution, book: &PriceBook) -> LlmExecution {
 fn expected_pico(input: i128) -> i128 {
     let of = |n: u64| {
         let (tokens, output) = (i128::from(n % 7_919), i128::from(n % 101));
-        let rate = if n % 3 == 0 { 2_500_000 } else { input * 1_000_000 };
+        let rate = if n.is_multiple_of(3) { 2_500_000 } else { input * 1_000_000 };
         tokens * rate + output * 10_000_000
     };
     (0..CALLS).map(of).sum()

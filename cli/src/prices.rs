@@ -36,7 +36,7 @@ pub(crate) enum PricesCommand {
     /// before stay as they are: see `prices reprice`.
     #[command(
         after_help = "Example:\n  prompt-engine prices set --provider openai --model gpt-4o \
-            --input 2.5 --output 10 --cache-read 1.25 --from 2026-01-01"
+            --input 2.5 --output 10 --cache-read 1.25 --from 2026-01-01 --above 272000:input=5,output=15"
     )]
     Set(Box<set::SetArgs>),
     /// Price one call, or many: what it would cost, of what, or why nobody can say.

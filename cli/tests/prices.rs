@@ -42,6 +42,31 @@ fn prices_are_set_and_never_overlap() {
     let held = place.lines(&["prices", "list", "--provider", "acme", "--at", "2025-06-01"]);
     assert_eq!(ranges(&held), ["2025-06-01 2026-06-01"]);
 
+    let large =
+        ["--above", "200:input=4", "--above", "100:input=3,cache-read=1", "--from", "2027-01-01"];
+    place.ok(&set(&large));
+    let quote = |input| {
+        place.json(&[
+            "prices",
+            "quote",
+            "--provider",
+            "acme",
+            "--model",
+            "m1",
+            "--at",
+            "2027-01-01",
+            "--input-tokens",
+            input,
+            "--output-tokens",
+            "0",
+        ])["cost_usd"]
+            .clone()
+    };
+    assert_eq!([quote("100"), quote("101"), quote("201")], ["0.00025", "0.000303", "0.000804"]);
+    for bad in ["200", "x:input=1", "1:inptu=1", "1:input", "1:input=-2"] {
+        place.refused(&set(&["--above", bad]), 2);
+    }
+    place.refused(&set(&["--above", "1:input=1", "--above", "1:input=2"]), 2);
     place.refused(&set(&["--output", "-1"]), 2);
     place.refused(&set(&["--output", "much"]), 2);
     place.refused(&set(&["--from", "2026-02-30"]), 2);

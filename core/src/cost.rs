@@ -10,9 +10,10 @@ use crate::status::named;
 named! {
     /// Why a call has no price.
     UnpricedReason, "reason" {
-        /// No price of this provider and model is known for that moment.
+        /// No price of this provider and model is known.
         UnknownModel = 0 "unknown_model",
-        /// The call has tokens of a kind that its price does not name.
+        /// The model is known, but not what these tokens cost: its price names no rate for their
+        /// kind, or there is none for the moment or for the service tier.
         MissingRate = 1 "missing_rate",
         /// The provider reported no token counts.
         NoUsage = 2 "no_usage",

@@ -61,6 +61,21 @@ impl Rates {
         ]
     }
 
+    /// The place of the rate of this name; `None` if there is no such rate.
+    pub fn rate_mut(&mut self, name: &str) -> Option<&mut Option<Decimal>> {
+        Some(match name {
+            "input" => &mut self.input,
+            "output" => &mut self.output,
+            "cache_read" => &mut self.cache_read,
+            "cache_write" => &mut self.cache_write,
+            "cache_write_1h" => &mut self.cache_write_1h,
+            "reasoning" => &mut self.reasoning,
+            "audio_input" => &mut self.audio_input,
+            "audio_output" => &mut self.audio_output,
+            _ => return None,
+        })
+    }
+
     /// Checks every rate.
     ///
     /// # Errors

@@ -155,13 +155,13 @@ fn ten_million_random_usages_never_panic() {
                 1 => 0,
                 _ => rng.u64(..=whole) / 3,
             };
-            if counts.input % 2 == 0 {
+            if counts.input.is_multiple_of(2) {
                 counts.cache_read = part(counts.input);
                 counts.cache_write = part(counts.input);
                 counts.cache_write_1h = part(counts.cache_write);
                 counts.audio_input = part(counts.input);
             }
-            if counts.output % 2 == 0 {
+            if counts.output.is_multiple_of(2) {
                 counts.reasoning = part(counts.output);
                 counts.audio_output = part(counts.output);
             }

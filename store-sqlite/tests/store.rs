@@ -6,12 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use prompt_engine_core::{
-    Attribution, Cost, CostConfigId, CostRevision, ErrorKind, ExecutionId, ExecutionPayload,
-    LlmExecution, PromptId, PromptStore, Prune, Record, RecordQuery, RecordStore, Revised, Status,
-    Timestamp, TokenCounts, UnpricedReason, Usage, UsageId, UsagePayload,
+    Attribution, Cost, CostConfigId, CostRevision, CostStore, ErrorKind, ExecutionId,
+    ExecutionPayload, Label, LlmExecution, ModelRule, PromptId, PromptStore, Prune, Record,
+    RecordQuery, RecordStore, Revised, Status, Timestamp, TokenCounts, UnpricedReason, Usage,
+    UsageId, UsagePayload,
 };
 use prompt_engine_store_sqlite::{SqliteConfig, SqliteStore, Synchronous};
 use rusqlite::Connection;
+use rust_decimal::Decimal;
 use tempfile::{TempDir, tempdir};
 
 async fn open(path: &Path) -> SqliteStore {
@@ -102,6 +104,60 @@ async fn a_file_that_is_no_database_stays_as_it_is() {
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("notes.txt is not a SQLite database"), "{error}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+#[tokio::test]
+async fn a_file_of_schema_version_1_is_brought_up_to_date_with_all_that_is_in_it() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("old.db");
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch(include_str!("../migrations/0001_initial.sql")).unwrap();
+    conn.execute_batch(
+        r#"
+        INSERT INTO prompt_engine_meta VALUES ('schema', 1), ('price_generation', 5);
+        INSERT INTO prompt_engine_terms VALUES
+            (1, 0, x'07070707070707070707070707070707'), (2, 1, CAST('production' AS BLOB)),
+            (3, 2, CAST('openai' AS BLOB)),
+            (4, 3, CAST('gpt-4o' AS BLOB));
+        INSERT INTO prompt_engine_cost_configs VALUES
+            (x'01010101010101010101010101010101', 0, 'openai', 1, 'gpt-4o-2024', NULL, NULL, 7,
+             '{"input":"2.5","output":null}', NULL, 'old'),
+            (x'02020202020202020202020202020202', 1, 'openai', 0, 'gpt-4o', 'flex', 3, NULL,
+             '{"input":"3","output":"10"}', '0.5', NULL);
+        INSERT INTO prompt_engine_llm_executions
+            (created_at, id, usage_id, prompt, version, environment, provider, model, status,
+             input, output, cache_read, cache_write, cache_write_1h, reasoning, audio_input,
+             audio_output, cost_kind, cost_reason, completed_at)
+        VALUES (9, x'03030303030303030303030303030303', x'04040404040404040404040404040404', 1, 3, 2,
+             3, 4, 1, 100, 10, 0, 0, 0, 0, 0, 0, 2, 0, 10);
+        "#,
+    )
+    .unwrap();
+    drop(conn);
+    let store = open(&path).await;
+    let list = store.cost_configs().await.unwrap();
+    assert_eq!((list.generation, list.configs.len()), (5, 2));
+    let (seed, user) = (&list.configs[0], &list.configs[1]);
+    let label = |text: &str| Label::new(text).unwrap();
+    assert_eq!(seed.rule, ModelRule::StartsWith(label("gpt-4o-2024")));
+    assert_eq!((&seed.model, seed.replaced_at), (&label("gpt-4o-2024"), None));
+    assert_eq!((seed.rates.input, seed.rates.output), (Some(Decimal::new(25, 1)), None));
+    assert_eq!(
+        (&user.rule, user.per_request),
+        (&ModelRule::Equals(label("gpt-4o")), Some(Decimal::new(5, 1)))
+    );
+    assert!(user.tiers.is_empty() && user.windows.is_empty());
+    let call = store.execution(ExecutionId::from_bytes([3; 16])).await.unwrap().unwrap();
+    assert_eq!((call.service_tier, call.tokens.unwrap().input), (None, 100));
+    assert_eq!(call.cost, Some(Cost::unpriced(UnpricedReason::UnknownModel)));
+    assert_eq!(store.past_costs(call.id).await.unwrap(), []);
+    let conn = Connection::open(&path).unwrap();
+    let shown: (String, Option<String>) = conn
+        .query_row("SELECT cost_kind, service_tier FROM prompt_engine_calls", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!(shown, ("unpriced".to_owned(), None));
 }
 
 #[tokio::test]

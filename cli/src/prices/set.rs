@@ -1,7 +1,8 @@
 //! `prices set`: a price of the user's.
 
 use clap::{Args, ValueEnum};
-use prompt_engine::{CostConfig, Label, ModelRule, Rates, Usd, Zone};
+use prompt_engine::{CostConfig, InputTier, Label, ModelRule, Rates, Usd, Zone};
+use rust_decimal::Decimal;
 
 use super::list::{flat, print};
 use crate::context::Context;
@@ -64,6 +65,9 @@ pub(crate) struct SetArgs {
     /// Each request, besides its tokens.
     #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     per_request: Option<Usd>,
+    /// Other rates for calls with strictly more input tokens than these; may be given several times.
+    #[arg(long, value_name = "TOKENS:RATE=USD,…", value_parser = parse_above)]
+    above: Vec<Above>,
     /// The service tier it is for, batch for one; the standard one, unless given.
     #[arg(long, value_name = "NAME")]
     service_tier: Option<Label>,
@@ -81,6 +85,47 @@ pub(crate) struct SetArgs {
     source: Option<String>,
 }
 
+/// Rates of large inputs, in the place of those of the price.
+#[derive(Debug, Clone)]
+struct Above {
+    tokens: u64,
+    rates: Vec<(String, Decimal)>,
+}
+
+impl Above {
+    /// The tier of a price that otherwise has these rates.
+    fn tier(&self, mut rates: Rates) -> InputTier {
+        for (name, rate) in &self.rates {
+            if let Some(place) = rates.rate_mut(name) {
+                *place = Some(*rate);
+            }
+        }
+        InputTier { tokens: self.tokens, rates }
+    }
+}
+
+/// Reads `200000:input=4,output=15`.
+fn parse_above(text: &str) -> Result<Above, String> {
+    let (tokens, list) = text
+        .split_once(':')
+        .ok_or("it takes tokens, a colon and rates: 200000:input=4,output=15")?;
+    let tokens = tokens.trim().parse();
+    let tokens = tokens.map_err(|_| "before the colon stands a number of tokens".to_owned())?;
+    let mut rates = Vec::new();
+    for pair in list.split(',') {
+        let (name, rate) =
+            pair.split_once('=').ok_or_else(|| format!("{pair:?} is no RATE=USD"))?;
+        let name = name.trim().replace('-', "_");
+        if Rates::default().rate_mut(&name).is_none() {
+            let known = Rates::default().each().map(|(name, _)| name).join(", ");
+            return Err(format!("there is no rate {name:?}; there are {known}"));
+        }
+        let usd: Usd = rate.parse().map_err(|error: prompt_engine::Error| error.to_string())?;
+        rates.push((name, usd.as_decimal()));
+    }
+    Ok(Above { tokens, rates })
+}
+
 pub(super) async fn run(args: SetArgs, context: &Context) -> Result<(), Failure> {
     let zone: Zone = args.tz.parse().map_err(|error| Failure::option("--tz", &error))?;
     let moment = |name, text: Option<&String>| {
@@ -94,21 +139,25 @@ pub(super) async fn run(args: SetArgs, context: &Context) -> Result<(), Failure>
         Match::Contains => ModelRule::Contains,
         Match::Regex => ModelRule::Regex,
     };
+    let rates = Rates {
+        input: rate(args.input),
+        output: rate(args.output),
+        cache_read: rate(args.cache_read),
+        cache_write: rate(args.cache_write),
+        cache_write_1h: rate(args.cache_write_1h),
+        reasoning: rate(args.reasoning),
+        audio_input: rate(args.audio_input),
+        audio_output: rate(args.audio_output),
+    };
+    let mut tiers: Vec<InputTier> = args.above.iter().map(|above| above.tier(rates)).collect();
+    tiers.sort_by_key(|tier| tier.tokens);
     let price = CostConfig {
         rule: rule(args.model.clone()),
         service_tier: args.service_tier,
         valid_from: moment("--from", args.from.as_ref())?,
         valid_to: moment("--to", args.to.as_ref())?,
-        rates: Rates {
-            input: rate(args.input),
-            output: rate(args.output),
-            cache_read: rate(args.cache_read),
-            cache_write: rate(args.cache_write),
-            cache_write_1h: rate(args.cache_write_1h),
-            reasoning: rate(args.reasoning),
-            audio_input: rate(args.audio_input),
-            audio_output: rate(args.audio_output),
-        },
+        rates,
+        tiers,
         per_request: rate(args.per_request),
         source: args.source,
         ..CostConfig::new(args.provider, args.model)
