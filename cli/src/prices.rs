@@ -4,12 +4,13 @@
 mod check;
 mod list;
 mod load;
+mod nearest;
 mod quote;
 mod reprice;
 mod set;
 
 use clap::Subcommand;
-use prompt_engine::{CostConfig, PromptEngine, seed_prices};
+use prompt_engine::{CostConfig, PromptEngine, known_provider, seed_prices};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -60,7 +61,7 @@ pub(crate) enum PricesCommand {
         after_help = "Example:\n  prompt-engine prices reprice --last 30d --provider openai --apply"
     )]
     Reprice(reprice::RepriceArgs),
-    /// Name the models of recorded calls that have no price, with the nearest names that have one.
+    /// Name the models of recorded calls that lack a price, with the nearest names that have one.
     #[command(after_help = "Example:\n  prompt-engine prices check")]
     Check,
 }
@@ -100,4 +101,9 @@ fn say_source(context: &Context) {
             "There is no store at {path}: these prices came with the program."
         ));
     }
+}
+
+/// Whether a provider that is called `name` may have the prices of `of`.
+fn same_provider(name: &str, of: &str) -> bool {
+    name.eq_ignore_ascii_case(of) || known_provider(name) == Some(of)
 }

@@ -179,18 +179,22 @@ fn every_line_of_a_file_is_answered_in_its_order() {
         "",
         r#"{"id":7,"provider":"openai","model":"gpt-4o","input_tokens":5,"output_tokens":1,"cache_read_tokens":6}"#,
         r#"{"provider":"openai","model":"gpt-4o","input_tokens":2,"output_tokens":0,"batch":null,"service_tier":null}"#,
+        r#"{"id":1.10,"provider":"openai","model":"gpt-4o","input_tokens":2,"input_tokens":3,"output_tokens":0}"#,
+        r#"{"id":12345678901234567890123,"provider":"","model":"gpt-4o","input_tokens":2,"output_tokens":0}"#,
     ];
     std::fs::write(place.path().join("calls.jsonl"), lines.join("\n")).unwrap();
     let output = place.run(&["prices", "quote", "--jsonl", "calls.jsonl"]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said, "prompt-engine: 5 of 8 lines refused\n");
-    let answers: Vec<Value> = String::from_utf8(output.stdout)
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    assert_eq!(said, "prompt-engine: 7 of 10 lines refused\n");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let answers: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(answers.len(), lines.len());
+    assert!(
+        text.contains(r#"{"id":12345678901234567890123,"error""#),
+        "an id comes back as it was"
+    );
     assert_eq!(
         answers[0],
         json!({
@@ -206,11 +210,13 @@ fn every_line_of_a_file_is_answered_in_its_order() {
         .filter_map(|answer| Some((&answer["id"], answer.get("error")?.as_str()?)))
         .collect();
     let named = [
-        (json!(null), "no JSON"),
+        (json!(null), "not a JSON object"),
         (json!({"n": 4}), "\"cached_tokens\""),
         (json!(5), "input_tokens"),
         (json!(null), "empty"),
         (json!(7), "exceed the 5 input tokens"),
+        (json!(null), "comes twice"),
+        (json!(1.2345678901234568e22), "provider is empty"),
     ];
     assert_eq!(errors.len(), named.len(), "{errors:?}");
     for ((id, error), (expected, name)) in errors.iter().zip(&named) {
@@ -218,6 +224,11 @@ fn every_line_of_a_file_is_answered_in_its_order() {
         assert!(error.contains(name), "{error}");
     }
     assert_eq!(answers[7]["cost_usd"], "0.000005");
+    // Options of the whole program may stand behind the command, and a mark of UTF-8 before the file.
+    std::fs::write(place.path().join("one.jsonl"), format!("\u{feff}{}\r\n", lines[0])).unwrap();
+    let one = place.lines(&["prices", "quote", "--jsonl", "one.jsonl", "--store", "memory:"]);
+    assert_eq!(one[0]["cost_usd"], "0.0026");
+    place.refused(&["prices", "quote", "--jsonl", "one.jsonl", "--model", "gpt-4o"], 2);
     place.refused(&["prices", "quote", "--jsonl", "missing.jsonl"], 1);
     place.refused(&["prices", "quote", "--jsonl", "."], 1);
 }
@@ -230,6 +241,7 @@ fn who_asks_line_by_line_is_answered_line_by_line() {
         .command(&["prices", "quote", "--jsonl", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut ask = child.stdin.take().unwrap();
@@ -270,10 +282,10 @@ fn every_model_without_a_price_is_named_with_its_nearest() {
     let of = |model: &str| found.iter().find(|of| of["model"] == model).unwrap();
     assert_eq!(of("gpt-4oo")["nearest"][0], "openai/gpt-4o");
     assert_eq!(of("claude-sonet-4-5")["nearest"][0], "anthropic/claude-sonnet-4-5");
-    assert_eq!((&of("o33")["calls"], &of("o33")["unpriced"]), (&json!(3), &json!(3)));
+    assert_eq!((&of("o33")["calls"], &of("o33")["reason"]), (&json!(3), &json!("unknown_model")));
     let shown = place.ok(&["prices", "check"]);
     assert!(invented.iter().all(|name| shown.contains(name)), "{shown}");
-    assert!(shown.contains("10 of 12 models have no price"), "{shown}");
+    assert!(shown.contains("30 of 36 successful calls without a price, of 10 models"), "{shown}");
     for model in invented {
         place.ok(&[
             "prices",
@@ -288,9 +300,39 @@ fn every_model_without_a_price_is_named_with_its_nearest() {
             "1",
         ]);
     }
-    assert!(place.ok(&["prices", "check"]).contains("All 12 models"));
+    assert!(place.ok(&["prices", "check"]).contains("prices reprice` applies it"));
+    place.ok(&["prices", "reprice", "--apply"]);
+    assert!(place.ok(&["prices", "check"]).contains("36 successful calls: none lacks a price"));
     let empty = Place::with_prompt();
     assert!(empty.ok(&["prices", "check"]).contains("No calls"));
+}
+
+#[test]
+fn a_call_that_lacks_a_price_for_its_tier_is_named_too_and_one_that_failed_is_not() {
+    let place = Place::new();
+    let calls = "at,model,input,output,tier,status\n\
+        2026-10-20T10:00:00Z,gpt-4o,10,1,,success\n\
+        2026-10-20T10:00:01Z,gpt-4o,10,1,scale,success\n\
+        2026-10-20T10:00:02Z,o3,10,1,flex,success\n\
+        2026-10-01T10:00:03Z,o3,10,1,batch,success\n\
+        2026-10-20T10:00:04Z,nobody,,,,error\n";
+    std::fs::write(place.path().join("calls.csv"), calls).unwrap();
+    place.ok(&[
+        "import", "calls.csv", "--create-prompts", "--map",
+        "created_at=at,model=model,input_tokens=input,output_tokens=output,service_tier=tier,status=status",
+        "--set", "prompt=chat,provider=openai",
+    ]);
+    let found = place.lines(&["prices", "check"]);
+    let found: Vec<(&str, &str, &str)> = found
+        .iter()
+        .map(|of| {
+            let text = |name: &str| of[name].as_str().unwrap();
+            (text("model"), text("service_tier"), text("reason"))
+        })
+        .collect();
+    assert_eq!(found, [("gpt-4o", "scale", "missing_rate"), ("o3", "batch", "missing_rate")]);
+    let shown = place.ok(&["prices", "check"]);
+    assert!(shown.contains("no price for the tier scale"), "{shown}");
 }
 
 #[test]
@@ -370,7 +412,12 @@ fn a_model_shows_its_history_and_an_unknown_one_its_nearest() {
     let shown = place.ok(&["prices", "show", "gpt-6-sol", "--provider", "openai"]);
     assert!(shown.contains("input > 272,000") && shown.contains("tokens of context"), "{shown}");
     let windows = place.ok(&["prices", "show", "deepseek-chat", "--provider", "deepseek"]);
-    assert!(windows.contains("00:30 to 16:30 UTC"), "{windows}");
+    assert!(windows.contains("00:30 to 16:30"), "{windows}");
+    // By whatever name a call would find them.
+    let known = |args: &[&str]| place.lines(&[&["prices", "show"], args].concat()).len();
+    assert!(known(&["gpt-4o", "--provider", "azure_openai"]) > 0);
+    assert!(known(&["grok-4.5", "--provider", "xai"]) > 0);
+    assert!(known(&["gpt-4o-2029-01-01", "--provider", "openai"]) > 0);
     let unknown = place.refused(&["prices", "show", "gpt-4oo"], 1);
     assert!(unknown.contains("openai/gpt-4o"), "{unknown}");
     assert!(place.ok(&["prices", "load"]).contains("All of them were there"));

@@ -68,7 +68,7 @@ pub use record::{Attribution, ExecutionPayload, LlmExecution, Record, Usage, Usa
 pub use recorder::{
     DropReason, Mode, Overload, Recorded, Recorder, RecorderConfig, RecorderCounters, Reservation,
 };
-pub use seed::{SeedModel, SeedSource, seed_models, seed_prices, seed_sources};
+pub use seed::{SeedModel, SeedSource, known_provider, seed_models, seed_prices, seed_sources};
 pub use store::{
     Appended, CostRevision, CostStore, PastCost, PriceList, PromptStore, Prune, Pruned,
     RecordStore, Revised, Store,

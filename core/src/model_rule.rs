@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::label::Label;
 
-/// Which models a price is for. A pattern sees the name in lower case and may match any part of it.
+/// Which models a price is for. A pattern may match any part of a name.
 ///
 /// # Example: all previews but those that speak
 /// ```
@@ -48,6 +48,22 @@ impl ModelRule {
     /// Whether `model` is meant. A pattern that is none matches nothing.
     pub fn matches(&self, model: &str) -> bool {
         Matcher::new(self).matches(&model.to_lowercase())
+    }
+
+    /// The same rule with its texts in lower case: rules that differ in case mean the same models.
+    pub(crate) fn folded(&self) -> Self {
+        let lower = |text: &Label| Label::lossy(text.trim().to_lowercase().as_str());
+        let all = |rules: &[Self]| rules.iter().map(Self::folded).collect();
+        match self {
+            Self::Equals(text) => Self::Equals(lower(text)),
+            Self::StartsWith(text) => Self::StartsWith(lower(text)),
+            Self::EndsWith(text) => Self::EndsWith(lower(text)),
+            Self::Contains(text) => Self::Contains(lower(text)),
+            Self::Regex(pattern) => Self::Regex(pattern.clone()), // \D is not \d
+            Self::Any(rules) => Self::Any(all(rules)),
+            Self::All(rules) => Self::All(all(rules)),
+            Self::Not(rule) => Self::Not(Box::new(rule.folded())),
+        }
     }
 
     /// Checks that texts are not empty, patterns are patterns, and nothing is nested too deep.
@@ -93,7 +109,7 @@ impl ModelRule {
 const PATTERN_BYTES: usize = 1 << 20;
 
 fn pattern_of(pattern: &str) -> Result<Regex, regex::Error> {
-    regex::RegexBuilder::new(pattern).size_limit(PATTERN_BYTES).build()
+    regex::RegexBuilder::new(pattern).case_insensitive(true).size_limit(PATTERN_BYTES).build()
 }
 
 /// A rule made ready to be asked often, with names in lower case.
@@ -191,6 +207,7 @@ mod tests {
             (r#"{"ends_with": "-Mini"}"#, "gpt-4o-mini", "gpt-4o-mini-x"),
             (r#"{"contains": "4O-M"}"#, "gpt-4o-mini", "gpt-4o"),
             (r#"{"regex": "^gpt-\\d+$"}"#, "GPT-44", "gpt-4o"),
+            (r#"{"regex": "^[A-Z]+-X$"}"#, "gpt-x", "gpt-4"),
             (r#"{"any": [{"equals": "a"}, {"equals": "b"}]}"#, "B", "c"),
             (r#"{"all": [{"contains": "a"}, {"contains": "b"}]}"#, "BA", "b"),
             (r#"{"not": {"equals": "a"}}"#, "b", "A"),

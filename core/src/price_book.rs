@@ -12,20 +12,23 @@ use crate::label::Label;
 use crate::money::Usd;
 use crate::price::CostConfig;
 use crate::rates::DailyWindow;
+use crate::record::LlmExecution;
 use crate::time::Timestamp;
 use crate::tokens::TokenUsage;
 
 use charges::Charges;
-use index::Index;
+use index::{Candidate, Index};
 use memo::Memo;
 
 /// The prices of a moment in the life of a store, ready to price calls. Build once, share in an `Arc`.
 ///
 /// # How a call is priced
-/// - **Which price**: the model that answered is tried before the one that was asked; what a user set
-///   before what came with the library; an exact name before a rule; the provider itself before those
-///   whose models it offers (`azure` offers `openai`'s). Names are compared without regard to case. Then
-///   a date at the end of a name is left off, and the provider that a router puts before it.
+/// - **Which price**: that of the model that answered, and only where none is known of it that of the
+///   model that was asked; what a user set before what came with the library; an exact name before a
+///   rule. Names are compared without regard to case. What a user set for a model holds for all names
+///   by which the library knows it. A name of which nothing is known is tried without its date, and
+///   without the provider that a router puts before it. A provider that offers another's models
+///   (`azure` offers `openai`'s) has the library's standard prices of those.
 /// - **When and how**: the price that held at the moment, of the service tier that served it, in its
 ///   window of the day, of the size of its input: strictly above a threshold the rates of that tier hold
 ///   for the whole call. A tier or a moment without a price leaves the call unpriced.
@@ -130,9 +133,23 @@ pub struct PriceRequest<'a> {
     pub at: Timestamp,
     /// Its tokens.
     pub tokens: Option<&'a TokenUsage>,
-    /// The service tier that served it, `batch` for one; `default`, `standard`, `auto` and
-    /// `on_demand` are the standard one.
+    /// The service tier that served it, `batch` for one; `default`, `standard`, `auto`, `on_demand`
+    /// and `standard_only` are the standard one.
     pub service_tier: Option<&'a str>,
+}
+
+impl<'a> PriceRequest<'a> {
+    /// The question what `execution` cost, with these tokens.
+    pub fn of(execution: &'a LlmExecution, tokens: Option<&'a TokenUsage>) -> Self {
+        Self {
+            provider: &execution.provider,
+            model: &execution.model,
+            response_model: execution.response_model.as_deref(),
+            at: execution.created_at,
+            tokens,
+            service_tier: execution.service_tier.as_deref(),
+        }
+    }
 }
 
 /// What a call cost.
@@ -200,14 +217,18 @@ impl PriceBook {
         let answered = call.response_model.filter(|model| *model != call.model);
         let names = (call.provider, call.model, answered);
         let look_up = || self.index.look_up(call.provider, call.model, answered);
-        self.memo.with(names, look_up, |lines| {
-            let of = |number: &u32| self.lines[*number as usize].period(tier, call.at);
-            let found = lines.iter().find_map(|number| Some((*number, of(number)?)));
+        self.memo.with(names, look_up, |candidates| {
+            let found = candidates.iter().find_map(|candidate| {
+                let Candidate { line, standard_only } = *candidate;
+                let period = self.lines[line as usize].period(tier, call.at)?;
+                (!standard_only || tier.is_none()).then_some((line, period))
+            });
             let Some((number, period)) = found else {
-                return match lines.first() {
+                return match candidates.last() {
                     // It has prices, but none of this tier and moment.
-                    Some(number) => {
-                        unpriced(UnpricedReason::MissingRate, Some(self.index.model(*number)))
+                    Some(candidate) => {
+                        let model = self.index.model(candidate.line);
+                        unpriced(UnpricedReason::MissingRate, Some(model))
                     }
                     None => unpriced(UnpricedReason::UnknownModel, None),
                 };
@@ -226,8 +247,8 @@ impl PriceBook {
 }
 
 /// The service tier, unless it is the standard one by any of its names.
-fn named_tier(tier: Option<&str>) -> Option<&str> {
-    const STANDARD: [&str; 4] = ["default", "standard", "auto", "on_demand"];
+pub(crate) fn named_tier(tier: Option<&str>) -> Option<&str> {
+    const STANDARD: [&str; 5] = ["default", "standard", "auto", "on_demand", "standard_only"];
     tier.filter(|tier| {
         !tier.is_empty() && !STANDARD.iter().any(|name| tier.eq_ignore_ascii_case(name))
     })

@@ -1,21 +1,36 @@
 //! How prices change without history being lost: pure steps from the prices that are stored to the
 //! rows that must be written.
-//! Invariant: no row is deleted and none says anything else than before; it is closed, or marked as
+//! Invariant: no row is deleted and none asks another amount than before; it is closed, or marked as
 //! replaced, and others take its place. What held until now still holds for then.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::id::CostConfigId;
 use crate::label::Label;
+use crate::model_rule::{Matcher, ModelRule};
 use crate::price::{CostConfig, PriceOrigin};
+use crate::price_book::named_tier;
 use crate::time::Timestamp;
+
+/// The price that says the same as `new` for the same models in the same range, if there is one.
+pub(crate) fn same<'a>(stored: &'a [CostConfig], new: &CostConfig) -> Option<&'a CostConfig> {
+    let line = line_of(new);
+    stored.iter().find(|old| {
+        old.replaced_at.is_none()
+            && old.validity() == new.validity()
+            && old.same_charges(new)
+            && old.source == new.source
+            && line_of(old) == line
+    })
+}
 
 /// The rows to write so that `new` holds in all of its range. A price of its line that started
 /// earlier is closed where it starts; one that started within its range is replaced; what of
 /// either lies behind its end holds again from there.
 pub(crate) fn set(stored: &[CostConfig], new: CostConfig, now: Timestamp) -> Vec<CostConfig> {
     let mut rows = Vec::new();
-    for old in stored.iter().filter(|old| old.replaced_at.is_none() && old.line() == new.line()) {
+    let line = line_of(&new);
+    for old in stored.iter().filter(|old| old.replaced_at.is_none() && line_of(old) == line) {
         if !overlap(old, &new) {
             continue;
         }
@@ -38,7 +53,7 @@ pub(crate) struct Renewal {
     pub(crate) added: u64,
     /// Prices that were open and end now, or at the date from which another holds.
     pub(crate) closed: u64,
-    /// Prices that were to come, and others come in their place.
+    /// Prices that were to come, or of a model that has another name now: others are in their place.
     pub(crate) replaced: u64,
     /// Prices whose names of models changed, and nothing else.
     pub(crate) renamed: u64,
@@ -48,7 +63,8 @@ pub(crate) struct Renewal {
 ///
 /// A price that starts at a date which was not known here takes effect from that date on. One that
 /// says something else without a new date does so from `now` on: what calls were priced with until
-/// now is not rewritten. A model that `fresh` does not have keeps its prices.
+/// now is not rewritten. A model that `fresh` does not have keeps its prices, unless `fresh` means it
+/// by another name: then they are replaced.
 pub(crate) fn renew(stored: &[CostConfig], fresh: &[CostConfig], now: Timestamp) -> Renewal {
     type Group<'a> = BTreeMap<(&'a Label, &'a Label, Option<&'a Label>), Vec<&'a CostConfig>>;
     let mut known: Group<'_> = BTreeMap::new();
@@ -65,6 +81,19 @@ pub(crate) fn renew(stored: &[CostConfig], fresh: &[CostConfig], now: Timestamp)
     }
     let ids: HashSet<CostConfigId> = stored.iter().map(|old| old.id).collect();
     let mut renewal = Renewal::default();
+    let named_otherwise = |provider: &Label, model: &Label| {
+        let model = model.to_lowercase();
+        fresh.iter().any(|of| of.provider == *provider && Matcher::new(&of.rule).matches(&model))
+    };
+    let models: HashSet<(&Label, &Label)> =
+        fresh.iter().map(|of| (&of.provider, &of.model)).collect();
+    for ((provider, model, _), old) in &known {
+        if !models.contains(&(*provider, *model)) && named_otherwise(provider, model) {
+            let replaced_at = Some(now);
+            renewal.rows.extend(old.iter().map(|row| CostConfig { replaced_at, ..(*row).clone() }));
+            renewal.replaced += old.len() as u64;
+        }
+    }
     for (key, new) in wanted {
         renewal.line(known.get(&key).map(Vec::as_slice), &new, &ids, now);
     }
@@ -140,6 +169,12 @@ fn first_change(old: &[&CostConfig], new: &[&CostConfig], now: Timestamp) -> Opt
 
 fn in_force<'a>(rows: &[&'a CostConfig], at: Timestamp) -> Option<&'a CostConfig> {
     rows.iter().copied().find(|row| row.validity().contains(at))
+}
+
+/// The line of a price, in whatever case it is written: that is how prices are looked up.
+fn line_of(of: &CostConfig) -> (PriceOrigin, String, ModelRule, Option<String>) {
+    let tier = named_tier(of.service_tier.as_deref()).map(str::to_lowercase);
+    (of.origin, of.provider.trim().to_lowercase(), of.rule.folded(), tier)
 }
 
 /// `old` as it is once another price holds from `from` on: closed there, or replaced where it did

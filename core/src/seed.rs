@@ -64,6 +64,7 @@ pub(crate) struct SeedProvider {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ModelLine<'a> {
     of: Label,
     model: Label,
@@ -78,6 +79,7 @@ struct ModelLine<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PriceLine {
     tier: Option<Label>,
     from: Option<String>,
@@ -123,6 +125,23 @@ pub(crate) fn providers() -> &'static [SeedProvider] {
         };
         FILES.iter().rev().flat_map(|file| of_file(file)).filter_map(read).collect()
     })
+}
+
+/// The name that the library knows a provider under, of whatever name it is called by.
+///
+/// # Example
+/// ```
+/// use prompt_engine_core::known_provider;
+/// assert_eq!(known_provider("aws.bedrock"), Some("aws"));
+/// assert_eq!(known_provider("my-own-server"), None);
+/// ```
+pub fn known_provider(name: &str) -> Option<&'static str> {
+    let name = name.trim().to_lowercase();
+    let named = |line: &&SeedProvider| line.id == name;
+    let means =
+        |line: &&SeedProvider| line.aliases.as_ref().is_some_and(|aliases| aliases.matches(&name));
+    let found = providers().iter().find(named).or_else(|| providers().iter().find(means));
+    found.map(|line| line.id.as_str())
 }
 
 /// A line of a file, which a test has read.
@@ -210,6 +229,33 @@ mod tests {
         assert!(models.len() > 2_000);
         let all: usize = FILES.iter().map(|file| file.lines().count()).sum();
         assert_eq!(all, FILES.len() + providers().len() + models.len());
+    }
+
+    #[test]
+    fn every_rate_of_the_files_is_read() {
+        let all = FILES.concat();
+        let written: usize = Rates::default()
+            .each()
+            .iter()
+            .map(|(name, _)| all.matches(&format!("\"{name}\":\"")).count())
+            .sum();
+        let known = |rates: &Rates| rates.each().iter().filter(|(_, rate)| rate.is_some()).count();
+        let above =
+            |tiers: &[InputTier]| tiers.iter().map(|tier| known(&tier.rates)).sum::<usize>();
+        let of_price = |price: &CostConfig| {
+            let daily = price.windows.iter().map(|of| known(&of.rates) + above(&of.tiers));
+            known(&price.rates) + above(&price.tiers) + daily.sum::<usize>()
+        };
+        assert_eq!(seed_prices().iter().map(of_price).sum::<usize>(), written);
+        // No other name stands among the rates.
+        for line in all.lines().filter(|line| line.starts_with("{\"of\"")) {
+            for rates in line.split("\"rates\":{").skip(1) {
+                let names = rates.split('}').next().unwrap().split(',').filter(|n| !n.is_empty());
+                for name in names.map(|pair| pair.split(':').next().unwrap().trim_matches('"')) {
+                    assert!(Rates::default().rate_mut(name).is_some(), "{name} in {line}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn every_open_case_has_the_price_that_genai_prices_computed() {
 
 #[test]
 fn every_model_is_found_by_its_own_name_and_by_every_name_it_lists() {
-    // Where two models of a provider list a name, the first by name has it, as in the source.
+    // Where two models of a provider list a name, the first of the file has it, as in the source.
     let mut names: HashMap<(Label, String), Label> = HashMap::new();
     let models = seed_models();
     for model in &models {

@@ -302,6 +302,21 @@ async fn pruning_leaves_no_payload_behind_and_finds_late_ones() {
         .flat_map(|second| [usage(second).into(), finished(pending(second)).into()])
         .collect();
     store.append(&records).await.unwrap();
+    let revisions: Vec<CostRevision> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Execution(call) => Some(call),
+            Record::Usage(_) => None,
+        })
+        .map(|call| CostRevision {
+            id: call.id,
+            expected: call.cost.unwrap(),
+            new: Cost::LocalCache,
+            priced_model: None,
+            at: at(50),
+        })
+        .collect();
+    store.revise_costs(&revisions).await.unwrap();
     let payloads = Prune { payloads_before: Some(at(5)), raw_before: None, limit: 4 };
     let mut deleted = Vec::new();
     loop {
@@ -320,10 +335,11 @@ async fn pruning_leaves_no_payload_behind_and_finds_late_ones() {
     assert_eq!((pruned.usages, pruned.executions, pruned.done), (11, 10, true));
     assert_eq!(store.raw_horizon().await.unwrap(), Some(at(100)));
     let conn = Connection::open(store.path()).unwrap();
-    let left: i64 = conn
-        .query_row("SELECT count(*) FROM prompt_engine_payloads", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(left, 0);
+    for table in ["prompt_engine_payloads", "prompt_engine_cost_revisions"] {
+        let count = format!("SELECT count(*) FROM {table}");
+        let left: i64 = conn.query_row(&count, [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0, "{table}");
+    }
 }
 
 #[tokio::test]

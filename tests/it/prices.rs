@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prompt_engine::{
-    AggregateQuery, ChatReply, Cost, CostConfig, CostConfigId, Filter, KnownCost, Label,
-    LoadedPrices, MemoryStore, ModelRule, PromptEngine, Rates, Store, TimeRange, Timestamp,
-    UnpricedReason, params, seed_prices,
+    AggregateQuery, ChatReply, Cost, CostConfig, Filter, KnownCost, Label, LoadedPrices,
+    MemoryStore, ModelRule, PromptEngine, Rates, Store, TimeRange, Timestamp, UnpricedReason,
+    params, seed_prices,
 };
 
 use crate::outage::Flaky;
@@ -74,7 +74,7 @@ async fn a_price_for_a_while_interrupts_the_open_one_which_then_holds_again() {
     let from = "2026-03-01T00:00:00Z".parse().unwrap();
     let to = "2026-04-01T00:00:00Z".parse().unwrap();
     let sale = CostConfig { valid_from: Some(from), valid_to: Some(to), ..dollar("m") };
-    engine.prices().set(sale.clone()).await.unwrap();
+    let sale = engine.prices().set(sale).await.unwrap();
     let prices = engine.prices().list().await.unwrap();
     let line: Vec<_> = prices.iter().filter(|price| price.line() == open.line()).collect();
     let ranges: Vec<_> = line.iter().map(|price| (price.valid_from, price.valid_to)).collect();
@@ -88,7 +88,6 @@ async fn served(asked: Option<&str>, served: Option<&str>) -> (Option<String>, O
     let mut model = dollar("m");
     engine.prices().set(model.clone()).await.unwrap();
     for (tier, rate) in [("flex", 10), ("batch", 100)] {
-        model.id = CostConfigId::new();
         model.service_tier = Some(Label::new(tier).unwrap());
         model.rates =
             Rates { input: Some(rate.into()), output: Some(rate.into()), ..Rates::default() };
@@ -188,6 +187,24 @@ async fn calls_are_priced_again_by_a_corrected_price_and_keep_their_old_cost() {
     assert_eq!(past.len(), 1);
     assert_eq!((Some(past[0].cost), &past[0].priced_model), (first.cost, &first.priced_model));
     assert_eq!(all().apply().await.unwrap().total.calls, 0);
+}
+
+#[tokio::test]
+async fn a_price_that_was_listed_edited_and_set_leaves_the_old_one_as_it_was() {
+    let engine = engine().await;
+    let listed = engine.prices().list().await.unwrap();
+    let seed =
+        listed.iter().find(|of| &*of.provider == "openai" && &*of.model == "gpt-4o").unwrap();
+    let edited = CostConfig { rates: dollar("x").rates, ..seed.clone() };
+    let set = engine.prices().set(edited).await.unwrap();
+    let after = engine.prices().list().await.unwrap();
+    assert_ne!(set.id, seed.id);
+    assert!(after.contains(seed) && after.contains(&set));
+    assert_eq!(after.len(), listed.len() + 1);
+    // The same again is no change, in whatever case it is written.
+    let again = CostConfig { provider: Label::new(" OpenAI").unwrap(), ..set.clone() };
+    assert_eq!(engine.prices().set(again).await.unwrap(), set);
+    assert_eq!(engine.prices().list().await.unwrap(), after);
 }
 
 #[tokio::test]

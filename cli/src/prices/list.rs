@@ -2,17 +2,19 @@
 
 use clap::Args;
 use prompt_engine::{
-    CostConfig, InputTier, Label, ModelRule, Rates, SeedModel, Timestamp, Zone, seed_models,
+    CostConfig, CostConfigId, InputTier, Label, ModelRule, PriceBook, PriceRequest, Rates,
+    SeedModel, Timestamp, TokenCounts, Zone, seed_models,
 };
+use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 
-use super::check::nearest;
-use super::{prices, say_source};
+use super::nearest::nearest;
+use super::{prices, same_provider, say_source};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::filters;
 use crate::output::{self, heading, say};
-use crate::table::{cell, number, show, table};
+use crate::table::{cell, moment, number, show, table};
 
 /// Which prices.
 #[derive(Debug, Args)]
@@ -47,36 +49,29 @@ pub(super) async fn list(args: &ListArgs, context: &Context) -> Result<(), Failu
     let mut prices = prices(context).await?;
     prices.retain(|price| {
         price.replaced_at.is_none()
-            && args.provider.as_ref().is_none_or(|provider| same(provider, &price.provider))
+            && args.provider.as_ref().is_none_or(|name| same_provider(name, &price.provider))
             && args.model.as_ref().is_none_or(|model| is_for(price, model))
             && at.is_none_or(|at| price.validity().contains(at))
     });
     if context.json() {
-        return output::lines(prices.iter().map(flat));
+        output::lines(prices.iter().map(flat))?;
+    } else if prices.is_empty() {
+        say("There are no such prices; `prompt-engine prices set` sets one.")?;
+    } else {
+        print(&prices)?;
     }
-    if prices.is_empty() {
-        return say("There are no such prices; `prompt-engine prices set` sets one.");
-    }
-    print(&prices)?;
     say_source(context);
     Ok(())
 }
 
 pub(super) async fn show_model(args: &ShowArgs, context: &Context) -> Result<(), Failure> {
     let all = prices(context).await?;
-    let found: Vec<&CostConfig> = all
-        .iter()
-        .filter(|price| args.provider.as_ref().is_none_or(|name| same(name, &price.provider)))
-        .filter(|price| is_for(price, &args.model))
-        .collect();
+    let found = shown(&all, args);
     if found.is_empty() {
-        let names = all.iter().map(|price| (&*price.provider, &*price.model));
-        let names = names
-            .filter(|(provider, _)| args.provider.as_ref().is_none_or(|name| same(name, provider)));
-        let near: Vec<_> = nearest(&args.model, names)
-            .into_iter()
-            .map(|(provider, model)| format!("{provider}/{model}"))
-            .collect();
+        let of = all.iter().filter(|price| {
+            args.provider.as_ref().is_none_or(|name| same_provider(name, &price.provider))
+        });
+        let near = nearest(&args.model, of);
         let near =
             if near.is_empty() { String::new() } else { format!("; near: {}", near.join(", ")) };
         return Err(Failure::failed(format!("there is no price for {:?}{near}", &*args.model)));
@@ -86,7 +81,7 @@ pub(super) async fn show_model(args: &ShowArgs, context: &Context) -> Result<(),
         models.iter().find(|model| (&model.provider, &model.model) == (&of.provider, &of.model))
     };
     if context.json() {
-        return output::lines(found.iter().map(|price| {
+        output::lines(found.iter().map(|price| {
             let mut fields = flat(price);
             let known = known(price);
             fields.insert("name".into(), json!(known.and_then(|model| model.name.as_ref())));
@@ -94,19 +89,59 @@ pub(super) async fn show_model(args: &ShowArgs, context: &Context) -> Result<(),
             fields.insert("context_window".into(), json!(context));
             fields.insert("deprecated".into(), json!(known.map(|model| model.deprecated)));
             fields
-        }));
-    }
-    let of_one =
-        |a: &&CostConfig, b: &&CostConfig| (&a.provider, &a.model) == (&b.provider, &b.model);
-    for (place, prices) in found.chunk_by(of_one).enumerate() {
-        if place > 0 {
-            say("")?;
+        }))?;
+    } else {
+        let of_one =
+            |a: &&CostConfig, b: &&CostConfig| (&a.provider, &a.model) == (&b.provider, &b.model);
+        for (place, prices) in found.chunk_by(of_one).enumerate() {
+            if place > 0 {
+                say("")?;
+            }
+            heading(title(prices[0], known(prices[0])))?;
+            history(prices)?;
         }
-        heading(title(prices[0], known(prices[0])))?;
-        history(prices)?;
     }
     say_source(context);
     Ok(())
+}
+
+/// The prices of a model: those that are for its name, and where there are none those that a call of
+/// it would be priced with.
+fn shown<'a>(all: &'a [CostConfig], args: &ShowArgs) -> Vec<&'a CostConfig> {
+    let of = |name: &Label| args.provider.as_ref().is_none_or(|wanted| same_provider(wanted, name));
+    let found: Vec<&CostConfig> =
+        all.iter().filter(|price| of(&price.provider) && is_for(price, &args.model)).collect();
+    if !found.is_empty() {
+        return found;
+    }
+    let book = PriceBook::new(all.iter().cloned());
+    let mut providers: Vec<&Label> = match &args.provider {
+        Some(provider) => vec![provider],
+        None => all.iter().map(|price| &price.provider).collect(),
+    };
+    providers.dedup();
+    let lines: Vec<&CostConfig> = providers
+        .into_iter()
+        .filter_map(|provider| priced_with(&book, provider, &args.model))
+        .filter_map(|id| all.iter().find(|price| price.id == id))
+        .collect();
+    let same_model =
+        |a: &CostConfig, b: &CostConfig| (&a.provider, &a.model) == (&b.provider, &b.model);
+    all.iter().filter(|price| lines.iter().any(|line| same_model(price, line))).collect()
+}
+
+/// The price of a standard call of now.
+fn priced_with(book: &PriceBook, provider: &str, model: &str) -> Option<CostConfigId> {
+    let tokens = TokenCounts { input: 1, ..TokenCounts::default() }.check().ok()?;
+    let quote = book.price(&PriceRequest {
+        provider,
+        model,
+        response_model: None,
+        at: Timestamp::now(),
+        tokens: Some(&tokens),
+        service_tier: None,
+    });
+    quote.cost.config()
 }
 
 /// `openai/gpt-4o (GPT 4o), 128,000 tokens of context, deprecated`.
@@ -126,10 +161,32 @@ fn title(price: &CostConfig, known: Option<&SeedModel>) -> String {
     title
 }
 
+/// Which names a rule means, for people.
+fn names(rule: &ModelRule) -> String {
+    let all = |rules: &[ModelRule], between: &str| {
+        rules.iter().map(names).collect::<Vec<_>>().join(between)
+    };
+    match rule {
+        ModelRule::Equals(name) => name.to_string(),
+        ModelRule::StartsWith(start) => format!("{start}*"),
+        ModelRule::EndsWith(end) => format!("*{end}"),
+        ModelRule::Contains(part) => format!("*{part}*"),
+        ModelRule::Regex(pattern) => format!("/{pattern}/"),
+        ModelRule::Any(rules) => all(rules, ", "),
+        ModelRule::All(rules) => all(rules, " and "),
+        ModelRule::Not(rule) => format!("not {}", names(rule)),
+    }
+}
+
 /// The prices of one model, one row for each size of input and window of the day.
-fn history(prices: &[&CostConfig]) -> Result<(), Failure> {
+pub(super) fn history(prices: &[&CostConfig]) -> Result<(), Failure> {
+    let mut rules: Vec<String> = prices.iter().map(|price| names(&price.rule)).collect();
+    rules.dedup();
+    if rules != [prices[0].model.as_str()] {
+        say(format_args!("For {}", rules.join("; ")))?;
+    }
     let mut rows = table(&[
-        "Valid",
+        "Valid (UTC)",
         "Tier",
         "When",
         ">Input",
@@ -140,70 +197,63 @@ fn history(prices: &[&CostConfig]) -> Result<(), Failure> {
         "Set by",
     ]);
     for price in prices {
-        let valid = match price.replaced_at {
-            Some(at) => format!("{} (replaced {})", validity(price), day(at)),
-            None => validity(price),
-        };
-        let mut add = |when: String, rates: &Rates, first: bool| {
-            let once = |text: &str| if first { text.to_owned() } else { String::new() };
-            let rate = |rate| self::rate(rates, rate);
+        let mut first = true;
+        let mut add = |when: String, rates: &Rates| {
+            let once = |text: String| if first { text } else { String::new() };
             rows.add_row([
-                cell(once(&valid)),
-                cell(once(price.service_tier.as_deref().unwrap_or("standard"))),
+                cell(once(validity(price))),
+                cell(once(price.service_tier.as_deref().unwrap_or("standard").to_owned())),
                 cell(when),
-                cell(rate("input")),
-                cell(rate("output")),
-                cell(rate("cache_read")),
-                cell(rate("cache_write")),
-                cell(rate("cache_write_1h")),
-                cell(once(price.origin.as_str())),
+                cell(rate(rates.input)),
+                cell(rate(rates.output)),
+                cell(rate(rates.cache_read)),
+                cell(rate(rates.cache_write)),
+                cell(rate(rates.cache_write_1h)),
+                cell(once(price.origin.as_str().to_owned())),
             ]);
+            first = false;
         };
         let above = |tier: &InputTier| format!("input > {}", number(tier.tokens));
-        let usual = price
-            .per_request
-            .map_or("-".to_owned(), |usd| format!("+ ${} a call", usd.normalize()));
-        add(usual, &price.rates, true);
+        let a_call = price.per_request.map(|usd| format!("+ ${} a call", usd.normalize()));
+        add(a_call.unwrap_or_else(|| "-".to_owned()), &price.rates);
         for tier in &price.tiers {
-            add(above(tier), &tier.rates, false);
+            add(above(tier), &tier.rates);
         }
         for window in &price.windows {
-            let hours = format!("{} to {} UTC", window.from, window.to);
-            add(hours.clone(), &window.rates, false);
+            let hours = format!("{} to {}", window.from, window.to);
+            add(hours.clone(), &window.rates);
             for tier in &window.tiers {
-                add(format!("{hours}, {}", above(tier)), &tier.rates, false);
+                add(format!("{hours}, {}", above(tier)), &tier.rates);
             }
         }
-        for (name, what) in
-            [("reasoning", "reasoning"), ("audio_input", "audio in"), ("audio_output", "audio out")]
-        {
-            let rate = rate(&price.rates, name);
-            if rate != "-" {
-                let mut only = Rates::default();
-                let side = if name == "audio_input" { &mut only.input } else { &mut only.output };
-                *side =
-                    price.rates.each().into_iter().find(|(n, _)| *n == name).and_then(|(_, r)| r);
-                add(what.to_owned(), &only, false);
-            }
+        let Rates { reasoning, audio_input, audio_output, .. } = price.rates;
+        if reasoning.is_some() {
+            add("reasoning".to_owned(), &Rates { output: reasoning, ..Rates::default() });
+        }
+        if audio_input.or(audio_output).is_some() {
+            let audio = Rates { input: audio_input, output: audio_output, ..Rates::default() };
+            add("audio".to_owned(), &audio);
         }
     }
     show(&rows)
 }
 
-pub(super) fn print(prices: &[CostConfig]) -> Result<(), Failure> {
+fn print(prices: &[CostConfig]) -> Result<(), Failure> {
     let mut rows =
         table(&["Provider", "Model", "Tier", ">Input", ">Output", ">Cached", "Valid", "Set by"]);
     let mut more = false;
     for price in prices {
-        let star = if price.tiers.is_empty() && price.windows.is_empty() { "" } else { "*" };
+        let plain =
+            price.tiers.is_empty() && price.windows.is_empty() && price.per_request.is_none();
+        let star = if plain { "" } else { "*" };
         more |= !star.is_empty();
         rows.add_row([
             cell(price.provider.as_str()),
             cell(models(price)),
             cell(price.service_tier.as_deref().unwrap_or("standard")),
-            cell(rate(&price.rates, "input") + star),
-            cell(rate(&price.rates, "output") + star),
-            cell(rate(&price.rates, "cache_read") + star),
+            cell(rate(price.rates.input) + star),
+            cell(rate(price.rates.output) + star),
+            cell(rate(price.rates.cache_read) + star),
             cell(validity(price)),
             cell(price.origin.as_str()),
         ]);
@@ -224,34 +274,34 @@ fn models(price: &CostConfig) -> String {
     }
 }
 
-fn rate(rates: &Rates, name: &str) -> String {
-    let found = rates.each().into_iter().find(|(known, _)| *known == name);
-    found.and_then(|(_, rate)| rate).map_or("-".to_owned(), |rate| rate.normalize().to_string())
+fn rate(rate: Option<Decimal>) -> String {
+    rate.map_or("-".to_owned(), |rate| rate.normalize().to_string())
 }
 
+/// A moment in UTC, as short as it can be said.
 fn day(at: Timestamp) -> String {
-    let text = at.to_string();
-    let (day, time) = text.split_once('T').unwrap_or((&text, ""));
-    let minute: String = time.chars().take(5).collect();
-    if minute == "00:00" { day.to_owned() } else { format!("{day} {minute}") }
+    let text = moment(at);
+    let text = text.trim_end_matches('Z');
+    let minute = text.strip_suffix(":00").unwrap_or(text);
+    minute.strip_suffix(" 00:00").unwrap_or(minute).to_owned()
 }
 
 fn validity(price: &CostConfig) -> String {
-    match (price.valid_from, price.valid_to) {
+    let valid = match (price.valid_from, price.valid_to) {
         (None, None) => "always".to_owned(),
         (Some(from), None) => format!("from {}", day(from)),
         (None, Some(to)) => format!("until {}", day(to)),
         (Some(from), Some(to)) => format!("{} to {}", day(from), day(to)),
+    };
+    match price.replaced_at {
+        Some(at) => format!("{valid} (replaced {})", day(at)),
+        None => valid,
     }
-}
-
-fn same(a: &str, b: &str) -> bool {
-    a.eq_ignore_ascii_case(b)
 }
 
 /// Whether the price is for the model, or listed under this name.
 fn is_for(price: &CostConfig, model: &str) -> bool {
-    same(&price.model, model) || price.rule.matches(model)
+    price.model.eq_ignore_ascii_case(model) || price.rule.matches(model)
 }
 
 /// A price as a flat object; a rate that is not known is null.

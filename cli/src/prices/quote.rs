@@ -1,6 +1,7 @@
 //! `prices quote`: what a call would cost, one on the command line or many as JSON lines.
 //! Invariant: every line is answered by one line, in order; a bad one stops nothing.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,13 +11,14 @@ use prompt_engine::{
     CostConfigId, CostParts, Label, PriceBook, PriceRequest, Quote, Timestamp, TokenCounts,
     TokenUsage, UnpricedReason, Usd, Zone, parse_moment,
 };
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use super::{engine, say_source};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::document;
+use crate::output::{document, excerpt};
 use crate::table::{self, facts, show};
 
 /// The tier of a call that was made in a batch.
@@ -68,7 +70,10 @@ pub(crate) struct QuoteArgs {
     #[arg(long)]
     batch: bool,
     /// Calls as JSON lines instead; `-` is standard input.
-    #[arg(long, value_name = "FILE", exclusive = true)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["provider", "model", "response_model",
+        "at", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+        "cache_write_1h_tokens", "audio_input_tokens", "audio_output_tokens", "reasoning_tokens",
+        "service_tier", "batch"])]
     jsonl: Option<PathBuf>,
 }
 
@@ -86,67 +91,110 @@ struct Line {
 impl Line {
     /// Reads the fields of an object; each that is left over is refused, for a misspelt count would
     /// change the price unseen.
-    fn read(mut fields: Map<String, Value>) -> Result<Self, String> {
+    fn read(mut fields: Fields<'_>) -> Result<Self, String> {
         let fields = &mut fields;
         let line = Self {
-            provider: label(fields, "provider")?.ok_or("provider is missing")?,
-            model: label(fields, "model")?.ok_or("model is missing")?,
-            response_model: label(fields, "response_model")?,
-            at: text(fields, "at")?,
+            provider: fields.label("provider")?.ok_or("provider is missing")?,
+            model: fields.label("model")?.ok_or("model is missing")?,
+            response_model: fields.label("response_model")?,
+            at: fields.text("at")?,
             counts: TokenCounts {
-                input: count(fields, "input_tokens")?.ok_or("input_tokens is missing")?,
-                output: count(fields, "output_tokens")?.ok_or("output_tokens is missing")?,
-                cache_read: count(fields, "cache_read_tokens")?.unwrap_or(0),
-                cache_write: count(fields, "cache_write_tokens")?.unwrap_or(0),
-                cache_write_1h: count(fields, "cache_write_1h_tokens")?.unwrap_or(0),
-                reasoning: count(fields, "reasoning_tokens")?.unwrap_or(0),
-                audio_input: count(fields, "audio_input_tokens")?.unwrap_or(0),
-                audio_output: count(fields, "audio_output_tokens")?.unwrap_or(0),
+                input: fields.count("input_tokens")?.ok_or("input_tokens is missing")?,
+                output: fields.count("output_tokens")?.ok_or("output_tokens is missing")?,
+                cache_read: fields.count("cache_read_tokens")?.unwrap_or(0),
+                cache_write: fields.count("cache_write_tokens")?.unwrap_or(0),
+                cache_write_1h: fields.count("cache_write_1h_tokens")?.unwrap_or(0),
+                reasoning: fields.count("reasoning_tokens")?.unwrap_or(0),
+                audio_input: fields.count("audio_input_tokens")?.unwrap_or(0),
+                audio_output: fields.count("audio_output_tokens")?.unwrap_or(0),
             },
             service_tier: {
-                let tier = label(fields, "service_tier")?;
-                match take(fields, "batch") {
-                    None | Some(Value::Bool(false)) => tier,
-                    Some(Value::Bool(true)) => Some(Label::lossy(BATCH)),
-                    Some(other) => return Err(format!("batch must be true or false, not {other}")),
+                let tier = fields.label("service_tier")?;
+                match fields.take("batch") {
+                    None | Some("false") => tier,
+                    Some("true") => Some(Label::lossy(BATCH)),
+                    Some(other) => {
+                        let other = excerpt(other, SHOWN);
+                        return Err(format!("batch must be true or false, not {other}"));
+                    }
                 }
             },
         };
-        match fields.keys().next() {
-            Some(name) => Err(format!("there is no field {name:?}")),
+        match fields.0.first() {
+            Some((name, _)) => Err(format!("there is no field {:?}", excerpt(name, SHOWN))),
             None => Ok(line),
         }
     }
 }
 
-/// The field, unless it is null or not there.
-fn take(fields: &mut Map<String, Value>, name: &str) -> Option<Value> {
-    fields.remove(name).filter(|value| !value.is_null())
-}
+/// Characters that are shown of what was refused.
+const SHOWN: usize = 60;
 
-fn text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<String>, String> {
-    match take(fields, name) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(format!("{name} must be a text, not {other}")),
+/// The fields of an object as they are written: an id is answered as it came, and of a name that
+/// comes twice nobody can say which was meant.
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> Fields<'a> {
+    /// The JSON of a field, unless it is null or not there.
+    fn take(&mut self, name: &str) -> Option<&'a str> {
+        let place = self.0.iter().position(|(known, _)| known == name)?;
+        let (_, value) = self.0.remove(place);
+        Some(value.get()).filter(|json| *json != "null")
+    }
+
+    fn text(&mut self, name: &str) -> Result<Option<String>, String> {
+        let Some(json) = self.take(name) else { return Ok(None) };
+        let text = serde_json::from_str(json).map(Some);
+        text.map_err(|_| format!("{name} must be a text, not {}", excerpt(json, SHOWN)))
+    }
+
+    fn label(&mut self, name: &str) -> Result<Option<Label>, String> {
+        match self.text(name)? {
+            Some(text) if text.is_empty() => Err(format!("{name} is empty")),
+            text => text.map(Label::new).transpose().map_err(|error| format!("{name}: {error}")),
+        }
+    }
+
+    fn count(&mut self, name: &str) -> Result<Option<u64>, String> {
+        let Some(json) = self.take(name) else { return Ok(None) };
+        json.parse().map(Some).map_err(|_| {
+            format!("{name} must be a whole number of tokens, not {}", excerpt(json, SHOWN))
+        })
     }
 }
 
-fn label(fields: &mut Map<String, Value>, name: &str) -> Result<Option<Label>, String> {
-    let label = text(fields, name)?.map(Label::new).transpose();
-    label.map_err(|error| format!("{name}: {error}"))
-}
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
 
-fn count(fields: &mut Map<String, Value>, name: &str) -> Result<Option<u64>, String> {
-    let Some(value) = take(fields, name) else { return Ok(None) };
-    let count = value.as_u64().map(Some);
-    count.ok_or_else(|| format!("{name} must be a whole number of tokens, not {value}"))
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields: Vec<(String, &'de RawValue)> = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    if fields.iter().any(|(known, _)| *known == name) {
+                        let name = excerpt(&name, SHOWN);
+                        return Err(A::Error::custom(format!("the field {name:?} comes twice")));
+                    }
+                    fields.push((name, value));
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
 }
 
 /// What a call costs. The names are a contract.
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
-    id: Value,
+    id: Option<&'a RawValue>,
     cost_usd: Option<Usd>,
     input_cost_usd: Option<Usd>,
     output_cost_usd: Option<Usd>,
@@ -157,7 +205,7 @@ struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    fn new(id: Value, quote: Quote<'a>) -> Self {
+    fn new(id: Option<&'a RawValue>, quote: Quote<'a>) -> Self {
         let part = |of: fn(CostParts) -> Usd| quote.parts.map(of);
         Self {
             id,
@@ -174,8 +222,8 @@ impl<'a> Answer<'a> {
 
 /// Why a line has no answer.
 #[derive(Debug, Serialize)]
-struct Refused {
-    id: Value,
+struct Refused<'a> {
+    id: Option<&'a RawValue>,
     error: String,
 }
 
@@ -183,16 +231,19 @@ pub(super) async fn run(args: &QuoteArgs, context: &Context) -> Result<(), Failu
     if let Some(file) = &args.jsonl {
         let lines = open(file)?;
         let book = book(context).await?;
-        return answer_all(lines, &book);
+        answer_all(lines, &book)?;
+        say_source(context);
+        return Ok(());
     }
     let line = args.line();
     let call = Call::new(&line).map_err(Failure::usage)?;
     let book = book(context).await?;
     let quote = call.quote(&book);
     if context.json() {
-        return document(&Answer::new(Value::Null, quote));
+        document(&Answer::new(None, quote))?;
+    } else {
+        print(&line, call.at, quote)?;
     }
-    print(&line, call.at, quote)?;
     say_source(context);
     Ok(())
 }
@@ -240,6 +291,7 @@ struct Call<'a> {
 impl<'a> Call<'a> {
     fn new(line: &'a Line) -> Result<Self, String> {
         let at = match &line.at {
+            Some(at) if at.len() > SHOWN => return Err("at is no time: it is too long".to_owned()),
             Some(at) => parse_moment(at, Zone::UTC).map_err(|error| format!("at: {error}"))?,
             None => Timestamp::now(),
         };
@@ -285,7 +337,10 @@ fn print(line: &Line, at: Timestamp, quote: Quote<'_>) -> Result<(), Failure> {
         }
     }
     if let Some(model) = quote.priced_model {
-        known.push(("Priced as", model.to_string()));
+        known.push((
+            if quote.parts.is_some() { "Priced as" } else { "Known as" },
+            model.to_string(),
+        ));
     }
     known.push(("At", at.to_string()));
     if let Some(config) = quote.cost.config() {
@@ -319,15 +374,14 @@ fn answer_all(mut lines: Lines, book: &PriceBook) -> Result<(), Failure> {
     let cannot_read = |error| Failure::failed(format!("cannot read the calls: {error}"));
     loop {
         line.clear();
-        lines.by_ref().take(LONGEST).read_until(b'\n', &mut line).map_err(cannot_read)?;
+        lines.by_ref().take(LONGEST + 1).read_until(b'\n', &mut line).map_err(cannot_read)?;
         if line.is_empty() {
             break;
         }
         read += 1;
-        let answer = if line.len() as u64 == LONGEST && !line.ends_with(b"\n") {
+        let answer = if line.len() as u64 > LONGEST && !line.ends_with(b"\n") {
             lines.skip_until(b'\n').map_err(cannot_read)?;
-            let error = format!("the line is longer than {LONGEST} bytes");
-            Err(Refused { id: Value::Null, error })
+            Err(Refused { id: None, error: format!("the line is longer than {LONGEST} bytes") })
         } else {
             quote_line(&line, book)
         };
@@ -353,17 +407,20 @@ fn answer_all(mut lines: Lines, book: &PriceBook) -> Result<(), Failure> {
     }
 }
 
-fn quote_line<'b>(line: &[u8], book: &'b PriceBook) -> Result<Answer<'b>, Refused> {
-    let no_object = |error: String| Refused { id: Value::Null, error };
-    if line.trim_ascii().is_empty() {
-        return Err(no_object("the line is empty".to_owned()));
+fn quote_line<'a>(line: &'a [u8], book: &'a PriceBook) -> Result<Answer<'a>, Refused<'a>> {
+    let refuse = |error: String| Refused { id: None, error };
+    // Some editors write the mark of UTF-8 before the first line.
+    let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line).trim_ascii();
+    if line.is_empty() {
+        return Err(refuse("the line is empty".to_owned()));
     }
-    let value: Value = serde_json::from_slice(line)
-        .map_err(|error| no_object(format!("the line is no JSON: {}", sentence(&error))))?;
-    let Value::Object(mut fields) = value else {
-        return Err(no_object("the line is no JSON object".to_owned()));
-    };
-    let id = fields.remove("id").unwrap_or_default();
+    if !line.starts_with(b"{") {
+        return Err(refuse("the line is not a JSON object".to_owned()));
+    }
+    let mut fields: Fields<'_> = serde_json::from_slice(line)
+        .map_err(|error| refuse(format!("the line is not JSON: {}", sentence(&error))))?;
+    let place = fields.0.iter().position(|(name, _)| name == "id");
+    let id = place.map(|place| fields.0.remove(place).1);
     let quote = Line::read(fields).and_then(|line| Call::new(&line).map(|call| call.quote(book)));
     match quote {
         Ok(quote) => Ok(Answer::new(id, quote)),

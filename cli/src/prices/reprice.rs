@@ -33,7 +33,9 @@ pub(super) async fn run(args: &RepriceArgs, context: &Context) -> Result<(), Fai
 fn print(done: &Repriced, applied: bool) -> Result<(), Failure> {
     let Repriced { calls, total, models, skipped } = done;
     let looked = count(*calls, "call");
-    if total.calls == 0 {
+    if *calls == 0 {
+        say("There are no such calls.")?;
+    } else if total.calls == 0 {
         say(format_args!("{looked} looked at: every cost is what the prices say."))?;
     } else {
         let verb = if applied { "changed" } else { "would change" };

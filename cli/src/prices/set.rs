@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use prompt_engine::{CostConfig, InputTier, Label, ModelRule, Rates, Usd, Zone};
 use rust_decimal::Decimal;
 
-use super::list::{flat, print};
+use super::list::{flat, history};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::filters;
@@ -169,5 +169,10 @@ pub(super) async fn run(args: SetArgs, context: &Context) -> Result<(), Failure>
     if context.json() {
         return output::document(&flat(&price));
     }
-    print(&[price])
+    // What was closed or replaced is told too.
+    let all = engine.prices().list().await?;
+    let of_model = all.iter().filter(|of| {
+        of.origin == price.origin && of.provider == price.provider && of.model == price.model
+    });
+    history(&of_model.collect::<Vec<_>>())
 }

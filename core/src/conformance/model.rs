@@ -297,6 +297,14 @@ impl Run {
 
     /// Asks both the same questions.
     async fn compare(&mut self, store: &dyn Store) {
+        if let Some(Record::Execution(execution)) =
+            self.sent.get(self.step % self.sent.len().max(1))
+        {
+            let id = execution.id;
+            let found = store.past_costs(id).await;
+            let expected = self.model.past_costs(id).await;
+            self.same(found, expected, &id);
+        }
         self.doing = match self.doing {
             "append" => "asked after append",
             "revise" => "asked after revise",

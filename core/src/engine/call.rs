@@ -165,14 +165,8 @@ impl Call {
             return (Some(Cost::unpriced(UnpricedReason::InconsistentUsage)), None);
         }
         let book = self.engine.price_book();
-        let quote = book.price(&PriceRequest {
-            provider: &execution.provider,
-            model: &execution.model,
-            response_model: execution.response_model.as_deref(),
-            at: execution.created_at,
-            tokens: tokens.as_ref().and_then(|tokens| tokens.as_ref().ok()),
-            service_tier: execution.service_tier.as_deref(),
-        });
+        let tokens = tokens.as_ref().and_then(|tokens| tokens.as_ref().ok());
+        let quote = book.price(&PriceRequest::of(execution, tokens));
         (Some(quote.cost), quote.priced_model.cloned())
     }
 

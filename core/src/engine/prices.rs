@@ -3,7 +3,10 @@
 
 use super::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::CostConfigId;
+use crate::label::Label;
 use crate::price::{CostConfig, PriceOrigin};
+use crate::price_book::named_tier;
 use crate::price_history::{self, Renewal};
 use crate::seed::seed_prices;
 use crate::time::Timestamp;
@@ -23,7 +26,7 @@ pub struct LoadedPrices {
     pub added: u64,
     /// Prices that were open and now end where another starts.
     pub closed: u64,
-    /// Prices that were to come and were replaced before they did.
+    /// Prices that were to come, or of a model that is listed under another name now.
     pub replaced: u64,
     /// Prices that changed in which names of models they are for, and in nothing else.
     pub renamed: u64,
@@ -54,13 +57,28 @@ impl Prices {
     /// one that started within its range is kept and marked as replaced. Calls that were priced
     /// before stay as they are: see [`Engine::reprice`](crate::Engine::reprice).
     ///
+    /// Answers the price as it is stored, under an id of its own; one that says the same in the
+    /// same range is left as it is.
+    ///
     /// # Errors
     /// `Invalid` if the price breaks a rule.
     pub async fn set(&self, price: CostConfig) -> Result<CostConfig> {
-        let price = CostConfig { origin: PriceOrigin::User, replaced_at: None, ..price };
+        let trimmed = |label: &Label| Label::lossy(label.trim());
+        // By whatever name the standard tier is called, it is the one without a name.
+        let tier = named_tier(price.service_tier.as_deref().map(str::trim));
+        let price = CostConfig {
+            id: CostConfigId::new(), // of what calls were priced with nothing is written over
+            origin: PriceOrigin::User,
+            provider: trimmed(&price.provider),
+            model: trimmed(&price.model),
+            service_tier: tier.map(Label::lossy),
+            replaced_at: None,
+            ..price
+        };
         price.validate()?;
-        self.change(|stored| {
-            (price_history::set(stored, price.clone(), Timestamp::now()), price.clone())
+        self.change(|stored| match price_history::same(stored, &price) {
+            Some(known) => (Vec::new(), known.clone()),
+            None => (price_history::set(stored, price.clone(), Timestamp::now()), price.clone()),
         })
         .await
     }

@@ -165,14 +165,7 @@ impl Reprice {
 fn revision(book: &PriceBook, execution: &LlmExecution, at: Timestamp) -> Option<CostRevision> {
     let (Cost::Priced { .. } | Cost::Unpriced { .. }) = execution.cost? else { return None };
     let (expected, tokens) = (execution.cost?, execution.tokens?);
-    let quote = book.price(&PriceRequest {
-        provider: &execution.provider,
-        model: &execution.model,
-        response_model: execution.response_model.as_deref(),
-        at: execution.created_at,
-        tokens: Some(&tokens),
-        service_tier: execution.service_tier.as_deref(),
-    });
+    let quote = book.price(&PriceRequest::of(execution, Some(&tokens)));
     // The same amount from another price is no change.
     let same = (quote.cost.usd(), quote.cost.reason()) == (expected.usd(), expected.reason());
     let (new, priced_model) = (quote.cost, quote.priced_model.cloned());

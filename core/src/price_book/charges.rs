@@ -75,6 +75,8 @@ pub(super) struct Charges {
     tiers: Box<[(u64, PerToken)]>,
     /// Femto-dollars.
     per_request: u128,
+    /// Whether it says nothing of tokens and requests: what is paid for is something else.
+    silent: bool,
 }
 
 impl Charges {
@@ -83,11 +85,16 @@ impl Charges {
             rates: PerToken::new(rates),
             tiers: tiers.iter().map(|tier| (tier.tokens, PerToken::new(&tier.rates))).collect(),
             per_request: per_request.and_then(|usd| scaled(usd, 15)).unwrap_or(0),
+            // A price per request that is out of its range was refused; here it says nothing.
+            silent: per_request.map_or(*rates == Rates::default(), |usd| scaled(usd, 15).is_none()),
         }
     }
 
     /// What `tokens` cost: the total, and its parts, which add up to it.
     pub(super) fn cost(&self, tokens: &TokenUsage) -> Result<(Usd, CostParts), UnpricedReason> {
+        if self.silent {
+            return Err(UnpricedReason::MissingRate);
+        }
         let size = |(above, _): &&(u64, PerToken)| tokens.input > *above;
         let rates = self.tiers.iter().rev().find(size).map_or(&self.rates, |(_, rates)| rates);
         // A checked usage has no part larger than its whole.

@@ -9,7 +9,7 @@ use chrono::NaiveDate;
 use crate::label::Label;
 use crate::model_rule::{Matcher, ModelRule};
 use crate::price::PriceOrigin;
-use crate::seed::{SeedProvider, providers};
+use crate::seed::{known_provider, providers};
 
 /// Who a line of prices is for.
 #[derive(Debug)]
@@ -32,27 +32,28 @@ pub(super) struct Index {
     providers: HashMap<Box<str>, OfProvider>,
 }
 
-/// Which of the names of a call a price may be found by.
+/// A line that a call may be priced with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exactness {
-    /// The name as it is, or with its date written in another way.
-    AsNamed,
-    /// The name without its date, or without the provider that a router puts before it.
-    Stripped,
+pub(super) struct Candidate {
+    /// Its number.
+    pub(super) line: u32,
+    /// Whether only its standard tier counts: what one provider asks for a batch of another's models
+    /// is not known.
+    pub(super) standard_only: bool,
 }
 
 impl Index {
-    /// Adds a line; answers its number. Lines of one provider must come by origin, then model.
+    /// Adds a line; they are numbered from 0 in the order in which they are added.
     pub(super) fn add(
         &mut self,
         origin: PriceOrigin,
         provider: &str,
         model: &Label,
         rule: &ModelRule,
-    ) -> u32 {
-        let number = u32::try_from(self.subjects.len()).unwrap_or(u32::MAX);
+    ) {
+        let Ok(number) = u32::try_from(self.subjects.len()) else { return };
         let matcher = Matcher::new(rule);
-        let of = self.providers.entry(provider.to_lowercase().into()).or_default();
+        let of = self.providers.entry(provider.trim().to_lowercase().into()).or_default();
         let mut name_it = |name: &str| match of.by_name.get_mut(name) {
             Some(lines) if lines.contains(&number) => {}
             Some(lines) => lines.push(number),
@@ -67,7 +68,6 @@ impl Index {
             of.open.push(number);
         }
         self.subjects.push(Subject { origin, model: model.clone(), matcher });
-        number
     }
 
     /// The name that line `number` is listed under.
@@ -75,125 +75,132 @@ impl Index {
         &self.subjects[number as usize].model
     }
 
-    /// The lines for a call, in the order in which they are tried.
+    /// The lines for a call, in the order in which they are tried: the first that has a price for
+    /// the tier and the moment is taken.
     ///
-    /// The answered model comes before the asked one; for each, a price of the user's before one
-    /// of the library; for each of these, an exact name before a rule, the provider itself before
-    /// those whose models it offers. A price that the user set for the asked model also holds for
-    /// the dated name that it answers by. Where no line is found, names are tried without their
-    /// date, and without the provider that a router puts before them.
-    pub(super) fn look_up(&self, provider: &str, asked: &str, answered: Option<&str>) -> Vec<u32> {
-        use PriceOrigin::{Seed, User};
+    /// They are those of the model that answered, and of the asked one only where no price of the
+    /// answered one is known at all. Of the lines of one name those of the user come first. What
+    /// the user set for the asked model also holds for the dated name that it answers by.
+    pub(super) fn look_up(
+        &self,
+        provider: &str,
+        asked: &str,
+        answered: Option<&str>,
+    ) -> Vec<Candidate> {
         let provider = provider.trim().to_lowercase();
         let asked = asked.to_lowercase();
-        let answered = answered.map(str::to_lowercase);
-        let dated = answered.as_deref().and_then(strip_date) == Some(asked.as_str());
-        for exactness in [Exactness::AsNamed, Exactness::Stripped] {
-            let find = |name: &str| self.find(&provider, name, exactness);
-            let by_answer = answered.as_deref().map(find).unwrap_or_default();
-            let by_asked = find(&asked);
-            let mut lines = Vec::new();
-            let mut add = |found: &[u32], origin: PriceOrigin| {
-                for number in found {
-                    if self.subjects[*number as usize].origin == origin && !lines.contains(number) {
-                        lines.push(*number);
-                    }
-                }
-            };
-            add(&by_answer, User);
-            if dated {
-                add(&by_asked, User);
-            }
-            add(&by_answer, Seed);
-            add(&by_asked, User);
-            add(&by_asked, Seed);
-            if !lines.is_empty() {
-                return lines;
-            }
+        let Some(answered) = answered.map(str::to_lowercase) else {
+            return self.find(&provider, &asked);
+        };
+        let mut found = self.find(&provider, &answered);
+        if found.is_empty() {
+            return self.find(&provider, &asked);
         }
-        Vec::new()
+        if strip_date(&answered) == Some(asked.as_str()) {
+            let of_asked = self.find(&provider, &asked);
+            let set = of_asked.into_iter().filter(|of| self.is_users(*of) && !found.contains(of));
+            let set: Vec<Candidate> = set.collect();
+            let place = found.iter().take_while(|of| self.is_users(**of)).count();
+            found.splice(place..place, set);
+        }
+        found
     }
 
-    fn find(&self, provider: &str, model: &str, exactness: Exactness) -> Vec<u32> {
-        if exactness == Exactness::AsNamed {
+    fn is_users(&self, candidate: Candidate) -> bool {
+        self.subjects[candidate.line as usize].origin == PriceOrigin::User
+    }
+
+    /// The lines for a name: as it is, with its date written in another way, without its date, and
+    /// without the provider that a router puts before it, whichever finds any first.
+    fn find(&self, provider: &str, model: &str) -> Vec<Candidate> {
+        let as_named = |provider: &str, model: &str| {
             let found = self.find_name(provider, model);
-            return match dashed_date(model) {
+            match dashed_date(model) {
                 Some(dashed) if found.is_empty() => self.find_name(provider, &dashed),
                 _ => found,
-            };
-        }
-        let undated = strip_date(model).map(|name| self.find_name(provider, name));
-        let found = undated.unwrap_or_default();
-        match routed(provider, model) {
-            Some((provider, model)) if found.is_empty() => {
-                self.find(provider, model, Exactness::AsNamed)
             }
+        };
+        let dated_or_not = |provider: &str, model: &str| {
+            let found = as_named(provider, model);
+            match strip_date(model) {
+                Some(bare) if found.is_empty() => self.find_name(provider, bare),
+                _ => found,
+            }
+        };
+        let found = dated_or_not(provider, model);
+        match routed(provider, model) {
+            Some((provider, model)) if found.is_empty() => dated_or_not(provider, model),
             _ => found,
         }
     }
 
-    /// The lines for `model` of `provider`, up to the first of the library.
-    fn find_name(&self, provider: &str, model: &str) -> Vec<u32> {
-        let mut lines = Vec::new();
-        for provider in chain(provider) {
-            let Some(of) = self.providers.get(provider) else { continue };
-            let by_name = of.by_name.get(model).into_iter().flatten().copied();
-            let open = of.open.iter().copied();
-            let open = open.filter(|number| self.subjects[*number as usize].matcher.matches(model));
-            let mut found: Vec<u32> = by_name.chain(open).collect();
-            found.sort_by_key(|number| {
-                let Subject { origin, model: listed, matcher } = &self.subjects[*number as usize];
-                let by_name = of.by_name.get(model).is_some_and(|names| names.contains(number));
-                // Of the user's own rules the one that says most comes first.
-                let says = if *origin == PriceOrigin::User { matcher.says() } else { 0 };
-                (Reverse(*origin), Reverse(by_name), Reverse(says), listed)
-            });
-            for number in found {
-                lines.push(number);
-                if self.subjects[number as usize].origin == PriceOrigin::Seed {
-                    return lines;
-                }
+    /// The lines for exactly this name: those of the user for it, then those of the user for the
+    /// model that the library means by it, then the first of the library's.
+    fn find_name(&self, provider: &str, model: &str) -> Vec<Candidate> {
+        let own: Vec<&str> = own_names(provider);
+        let mut lines: Vec<u32> =
+            own.iter().flat_map(|name| self.of(name, model, PriceOrigin::User)).collect();
+        let offered = fallbacks(own.last().copied());
+        let seed = own.iter().map(|name| (*name, false)).chain(offered.map(|name| (name, true)));
+        let seed = seed.into_iter().find_map(|(name, standard_only)| {
+            let line = *self.of(name, model, PriceOrigin::Seed).first()?;
+            Some(Candidate { line, standard_only })
+        });
+        if let Some(Candidate { line, .. }) = seed {
+            let listed = self.model(line).to_lowercase();
+            lines.extend(own.iter().flat_map(|name| self.of(name, &listed, PriceOrigin::User)));
+        }
+        let mut candidates: Vec<Candidate> = Vec::with_capacity(lines.len() + 1);
+        for line in lines {
+            let candidate = Candidate { line, standard_only: false };
+            if !candidates.contains(&candidate) {
+                candidates.push(candidate);
             }
         }
-        lines
+        candidates.extend(seed);
+        candidates
+    }
+
+    /// The lines of one origin for a name of a provider, the one to take first: exact names before
+    /// rules, of the user's rules the one that says most, then by the name they are listed under,
+    /// which is the order of the source.
+    fn of(&self, provider: &str, model: &str, origin: PriceOrigin) -> Vec<u32> {
+        let Some(of) = self.providers.get(provider) else { return Vec::new() };
+        let named = of.by_name.get(model).map_or(&[][..], Vec::as_slice);
+        let open = of.open.iter().filter(|number| {
+            self.subjects[**number as usize].matcher.matches(model) && !named.contains(number)
+        });
+        let mut found: Vec<u32> = named.iter().chain(open).copied().collect();
+        found.retain(|number| self.subjects[*number as usize].origin == origin);
+        found.sort_by_key(|number| {
+            let Subject { origin, model: listed, matcher } = &self.subjects[*number as usize];
+            let says = if *origin == PriceOrigin::User { matcher.says() } else { 0 };
+            (Reverse(named.contains(number)), Reverse(says), listed)
+        });
+        found
     }
 }
 
-/// The providers whose prices hold for `provider`: by its own name, by the name that we know it
-/// under, and those whose models it offers.
-fn chain(provider: &str) -> Vec<&str> {
-    let mut chain = vec![provider];
-    if let Some(known) = known(provider) {
-        chain.push(known);
-        // Rules about a provider may stand in several lines.
-        let lines = providers().iter().filter(|line| line.id == known);
-        chain.extend(lines.flat_map(|line| line.fallback.iter().map(String::as_str)));
-    }
-    let mut seen = Vec::new();
-    chain.retain(|name| {
-        let new = !seen.contains(name);
-        seen.push(*name);
-        new
-    });
-    chain
+/// The names under which `provider` may have prices of its own: as it is called, and as we know it.
+fn own_names(provider: &str) -> Vec<&str> {
+    let mut names = vec![provider];
+    names.extend(known_provider(provider).filter(|known| *known != provider));
+    names
 }
 
-/// The name that we know `provider` under.
-fn known(provider: &str) -> Option<&'static str> {
-    let named = |line: &&SeedProvider| line.id == provider;
-    let means = |line: &&SeedProvider| {
-        line.aliases.as_ref().is_some_and(|aliases| aliases.matches(provider))
-    };
-    let found = providers().iter().find(named).or_else(|| providers().iter().find(means));
-    found.map(|line| line.id.as_str())
+/// The providers whose models the one that we know under this name offers too, in order.
+fn fallbacks(known: Option<&str>) -> impl Iterator<Item = &'static str> {
+    // Rules about a provider may stand in several lines.
+    let lines = providers().iter().filter(move |line| Some(line.id.as_str()) == known);
+    lines.flat_map(|line| line.fallback.iter().map(String::as_str))
 }
 
 /// Provider and model behind the name that a router gives a model: `openai/gpt-4o`. Only routers
 /// that say so are believed: elsewhere a name with a slash is the name of somebody's own model.
 fn routed<'a>(provider: &str, model: &'a str) -> Option<(&'a str, &'a str)> {
     let (before, behind) = model.split_once('/')?;
-    let router = provider == "litellm" || known(before) == known(provider);
-    (router && known(before).is_some()).then_some((before, behind))
+    let router = provider == "litellm" || known_provider(before) == known_provider(provider);
+    (router && known_provider(before).is_some()).then_some((before, behind))
 }
 
 /// `name` without a date at its end: `-2024-08-06`, `-20240806` or `@20240806`.
@@ -277,9 +284,10 @@ mod tests {
             ("mistral_ai", Some("mistral")),
             ("ollama", None),
         ] {
-            assert_eq!(known(name), known_as, "{name}");
+            assert_eq!(known_provider(name), known_as, "{name}");
         }
-        assert_eq!(chain("azure")[..2], ["azure", "openai"]);
+        assert_eq!(own_names("azure.ai.openai"), ["azure.ai.openai", "azure"]);
+        assert_eq!(fallbacks(Some("azure")).next(), Some("openai"));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What the index answered for names that were seen before.
-//! Invariant: bounded, and never locked: a place is filled once and then only read. Names that find
-//! no place are looked up in the index each time.
+//! Invariant: bounded, and no lock is held while anything is looked up: a place is filled once and
+//! then only read. Names that find no place, after some thousands of others, are looked up in the
+//! index each time.
 
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
 use foldhash::fast::RandomState;
 
+use super::index::Candidate;
 use crate::label::Label;
 
 /// Places; a power of two. A service calls some tens of models.
@@ -30,7 +32,7 @@ struct Entry {
     provider: Box<str>,
     asked: Box<str>,
     answered: Option<Box<str>>,
-    lines: Box<[u32]>,
+    candidates: Box<[Candidate]>,
 }
 
 impl Entry {
@@ -51,8 +53,8 @@ impl Memo {
     pub(super) fn with<T>(
         &self,
         names: Names<'_>,
-        look_up: impl Fn() -> Vec<u32>,
-        read: impl FnOnce(&[u32]) -> T,
+        look_up: impl Fn() -> Vec<Candidate>,
+        read: impl FnOnce(&[Candidate]) -> T,
     ) -> T {
         let (provider, asked, answered) = names;
         if provider.len().max(asked.len()).max(answered.map_or(0, str::len)) > LONGEST {
@@ -62,16 +64,17 @@ impl Memo {
         let first = usize::try_from(self.hash.hash_one(names) & 0xffff_ffff).unwrap_or(0);
         for step in 0..NEIGHBOURS {
             let place = &self.places[(first + step) % PLACES];
-            let entry = place.get_or_init(|| {
-                Box::new(Entry {
+            if place.get().is_none() {
+                // Who is second finds the place taken, by the same names or by others.
+                let _ = place.set(Box::new(Entry {
                     provider: provider.into(),
                     asked: asked.into(),
                     answered: answered.map(Into::into),
-                    lines: look_up().into(),
-                })
-            });
-            if entry.names() == names {
-                return read(&entry.lines);
+                    candidates: look_up().into(),
+                }));
+            }
+            if let Some(entry) = place.get().filter(|entry| entry.names() == names) {
+                return read(&entry.candidates);
             }
         }
         read(&look_up())
@@ -90,8 +93,9 @@ mod tests {
             for n in 0..number {
                 let name = n.to_string();
                 let answered = (n % 2 == 0).then_some(name.as_str());
-                let found = memo.with(("p", &name, answered), || vec![n], <[u32]>::to_vec);
-                assert_eq!(found, [n]);
+                let only = Candidate { line: n, standard_only: false };
+                let found = memo.with(("p", &name, answered), || vec![only], <[_]>::to_vec);
+                assert_eq!(found, [only]);
             }
         }
     }

@@ -147,6 +147,8 @@ fn a_token_kind_without_a_rate_leaves_the_whole_call_unpriced() {
     // The library knows the model and nothing of its tokens.
     let silent = CostConfig { rates: Rates::default(), ..seeded("openai", "m") };
     assert_eq!(amount(&silent, HUNDRED), missing);
+    assert_eq!(amount(&silent, TokenCounts::default()), missing);
+    assert_eq!(amount(&mine("m"), TokenCounts::default()), Ok(Usd::ZERO));
 }
 
 #[test]
@@ -232,6 +234,11 @@ fn the_answered_model_is_tried_before_the_asked_one() {
     let call = PriceRequest { model: "a", response_model: Some("b"), ..CALL };
     assert_eq!(priced_with(&[&a, &b], call), Ok(b.id));
     assert_eq!(priced_with(&[&a], call), Ok(a.id));
+    // One that answered and has no price for this tier is not priced as another model.
+    let flex = CostConfig { service_tier: Some(label("flex")), ..mine("a") };
+    let in_flex = PriceRequest { service_tier: Some("flex"), ..call };
+    assert_eq!(priced_with(&[&flex, &b], in_flex), Err(UnpricedReason::MissingRate));
+    assert_eq!(priced_with(&[&flex], in_flex), Ok(flex.id));
     // Also where only the asked model is the user's.
     let seed = seeded("openai", "b");
     assert_eq!(priced_with(&[&a, &seed], call), Ok(seed.id));
@@ -280,6 +287,30 @@ fn a_price_of_the_user_holds_for_the_dated_name_that_the_model_answers_by() {
 }
 
 #[test]
+fn an_answered_model_is_known_without_its_date_before_the_asked_one_is_tried() {
+    let (asked, answered) = (seeded("openai", "big"), seeded("openai", "small"));
+    let call = PriceRequest { model: "big", response_model: Some("small-2029-01-01"), ..CALL };
+    assert_eq!(priced_with(&[&asked, &answered], call), Ok(answered.id));
+}
+
+#[test]
+fn what_the_user_set_for_a_model_holds_for_all_its_names() {
+    let names = ["gpt-x", "gpt-x-2024-08-06"].map(|name| ModelRule::Equals(label(name)));
+    let seed = CostConfig { rule: ModelRule::Any(names.to_vec()), ..seeded("openai", "gpt-x") };
+    let user = mine("gpt-x");
+    let call = PriceRequest { model: "gpt-x-2024-08-06", ..CALL };
+    assert_eq!(priced_with(&[&seed, &user], call), Ok(user.id));
+    assert_eq!(priced_with(&[&seed], call), Ok(seed.id));
+    // Also where the provider offers another's model.
+    let azure = CostConfig { provider: label("azure"), ..mine("gpt-x") };
+    let call = PriceRequest { provider: "azure", ..call };
+    assert_eq!(priced_with(&[&seed, &azure, &user], call), Ok(azure.id));
+    // A price for exactly the name that was asked comes first.
+    let exact = CostConfig { provider: label("azure"), ..mine("gpt-x-2024-08-06") };
+    assert_eq!(priced_with(&[&seed, &azure, &exact], call), Ok(exact.id));
+}
+
+#[test]
 fn a_name_is_tried_with_its_date_written_otherwise_and_without_it() {
     let (dated, bare) = (seeded("openai", "a-2025-12-11"), seeded("openai", "b"));
     let of = |model| priced_with(&[&dated, &bare], PriceRequest { model, ..CALL });
@@ -303,6 +334,15 @@ fn a_provider_has_its_own_price_before_that_of_those_whose_models_it_offers() {
     assert_eq!(on(&[&openai], "ollama"), Err(UnpricedReason::UnknownModel));
     // What the user set for one provider is not the price of another that has one.
     assert_eq!(on(&[&mine("m"), &azure], "azure"), Ok(azure.id));
+    assert_eq!(on(&[&mine("m"), &openai], "azure"), Ok(openai.id));
+    let (user, alias) = (mine("m"), "OpenAI-compatible");
+    assert_eq!(on(&[&user, &openai], alias), Ok(user.id));
+    // What one provider asks for a batch of another's models is not known.
+    let batch = CostConfig { service_tier: Some(label("batch")), ..seeded("openai", "m") };
+    let in_batch = |provider| PriceRequest { provider, service_tier: Some("batch"), ..CALL };
+    assert_eq!(priced_with(&[&openai, &batch], in_batch("openai")), Ok(batch.id));
+    let missing = Err(UnpricedReason::MissingRate);
+    assert_eq!(priced_with(&[&openai, &batch], in_batch("azure")), missing);
     // A provider that only the user knows.
     let house = CostConfig { provider: label("House"), ..mine("m") };
     assert_eq!(on(&[&openai, &house], "house"), Ok(house.id));
@@ -314,6 +354,7 @@ fn a_router_names_the_provider_before_the_model() {
     let on = |provider, model| priced_with(&[&price], PriceRequest { provider, model, ..CALL });
     assert_eq!(on("litellm", "openai/m"), Ok(price.id));
     assert_eq!(on("openai", "openai/m"), Ok(price.id));
+    assert_eq!(on("litellm", "openai/m-2029-01-01"), Ok(price.id));
     // Elsewhere the name with a slash is somebody's own model.
     assert_eq!(on("vllm", "openai/m"), Err(UnpricedReason::UnknownModel));
 }

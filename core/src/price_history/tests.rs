@@ -92,6 +92,16 @@ fn a_price_for_a_while_interrupts_the_others_and_keeps_what_it_replaces() {
 }
 
 #[test]
+fn a_price_that_is_set_takes_the_place_of_one_that_is_written_otherwise() {
+    let old = user(1, None, None);
+    let names = CostConfig::new(label("OpenAI"), label("M"));
+    let tier = Some(label("Default"));
+    let new = CostConfig { rates: user(2, None, None).rates, service_tier: tier, ..names };
+    let rows = set(std::slice::from_ref(&old), new, at(3));
+    assert_eq!((rows.len(), rows[0].id, rows[0].replaced_at), (2, old.id, Some(at(3))));
+}
+
+#[test]
 fn a_price_that_is_set_leaves_other_lines_alone() {
     let other_tier = CostConfig { service_tier: Some(label("batch")), ..user(5, None, None) };
     let stored = [seed(1, None, None), other_tier];
@@ -135,6 +145,25 @@ fn what_the_user_set_and_what_the_library_no_longer_has_stay_as_they_are() {
     let stored = [user(7, None, None), CostConfig { model: label("gone"), ..seed(1, None, None) }];
     let done = renew(&stored, &[seed(2, None, None)], at(20));
     assert_eq!((done.added, done.rows.len()), (1, 1));
+}
+
+#[test]
+fn a_model_that_is_listed_under_another_name_has_the_prices_of_that_name() {
+    let old = CostConfig { model: label("m-old"), ..seed(1, None, None) };
+    let rule = ModelRule::StartsWith(label("m"));
+    let stored = [CostConfig { rule: ModelRule::Equals(label("m-old")), ..old }];
+    let done = renew(&stored, &[CostConfig { rule, ..seed(2, None, None) }], at(20));
+    assert_eq!((done.replaced, done.added, done.rows.len()), (1, 1, 2));
+    assert_eq!((done.rows[0].id, done.rows[0].replaced_at), (stored[0].id, Some(at(20))));
+}
+
+#[test]
+fn a_price_that_is_there_is_found() {
+    let (one, two) = (user(1, None, Some(10)), user(2, Some(10), None));
+    let stored = [one.clone(), two];
+    assert_eq!(same(&stored, &user(1, None, Some(10))).map(|row| row.id), Some(one.id));
+    assert_eq!(same(&stored, &user(1, None, None)), None);
+    assert_eq!(same(&stored, &user(2, None, Some(10))), None);
 }
 
 #[test]
