@@ -8,7 +8,7 @@ use super::list::{flat, history};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::filters;
-use crate::output;
+use crate::output::{self, heading};
 
 /// How `--model` is meant.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -174,5 +174,6 @@ pub(super) async fn run(args: SetArgs, context: &Context) -> Result<(), Failure>
     let of_model = all.iter().filter(|of| {
         of.origin == price.origin && of.provider == price.provider && of.model == price.model
     });
+    heading(format_args!("{}/{}", price.provider, price.model))?;
     history(&of_model.collect::<Vec<_>>())
 }
