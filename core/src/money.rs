@@ -103,3 +103,22 @@ impl<'de> Deserialize<'de> for Usd {
         String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn zeros_at_the_end_of_an_amount_are_neither_shown_nor_compared() {
+        let short: Usd = "0.1".parse().unwrap();
+        let long = Usd::from_pico(100_000_000_000).unwrap();
+        let row = Usd::from_row_pico(100_000_000_000);
+        assert!(short == long && long == row && short.cmp(&row).is_eq());
+        assert_eq!(HashSet::from([short, long, row]).len(), 1);
+        assert_eq!([short, long, row].map(|usd| usd.to_string()), ["0.1", "0.1", "0.1"]);
+        assert_eq!(serde_json::to_string(&long).unwrap(), "\"0.1\"");
+        assert_eq!(Usd::from_row_pico(u128::from(u64::MAX)).to_pico(), i128::from(u64::MAX));
+    }
+}

@@ -7,9 +7,10 @@ use std::{env, fs};
 
 use prompt_engine_core::{
     CostConfig, Label, PriceBook, PriceRequest, Quote, Rates, Timestamp, TokenCounts, TokenUsage,
-    seed_models, seed_prices,
+    Usd, seed_models, seed_prices,
 };
 use proptest::prelude::*;
+use rust_decimal::Decimal;
 use serde_json::Value;
 
 fn book() -> &'static PriceBook {
@@ -52,11 +53,12 @@ fn every_open_case_has_the_price_that_genai_prices_computed() {
             tokens: Some(&tokens),
             service_tier: None,
         });
-        let usd = |name: &str| Some(case[name].as_str().unwrap().parse().unwrap());
+        let usd = |name: &str| Some(decimal(case[name].as_str().unwrap()));
         let expected = ["expected_total", "expected_input_price", "expected_output_price"].map(usd);
         let parts = quote.parts;
         let found =
-            [quote.cost.usd(), parts.map(|parts| parts.input), parts.map(|parts| parts.output)];
+            [quote.cost.usd(), parts.map(|parts| parts.input), parts.map(|parts| parts.output)]
+                .map(|usd| usd.map(Usd::as_decimal));
         if found != expected
             || quote.priced_model.map(|model| &**model) != case["model_id"].as_str()
         {
@@ -66,6 +68,11 @@ fn every_open_case_has_the_price_that_genai_prices_computed() {
     }
     assert_eq!(cases, 118);
     assert!(wrong.is_empty(), "{} of {cases}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// An amount as Python writes it: 0.0000004 is 4E-7.
+fn decimal(text: &str) -> Decimal {
+    Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text)).unwrap()
 }
 
 #[test]
@@ -272,7 +279,7 @@ proptest! {
         rates in prop::array::uniform8(prop::option::weighted(0.9, 0_i64..=1_000_000_000_000)),
         per_request in prop::option::of(0_i64..=1_000_000_000), counts in counts(),
     ) {
-        let rate = |n: usize| rates[n].map(|nano| rust_decimal::Decimal::new(nano, 9));
+        let rate = |n: usize| rates[n].map(|nano| Decimal::new(nano, 9));
         let mut config =
             CostConfig::new(Label::new("house").unwrap(), Label::new("m").unwrap());
         config.rates = Rates {
@@ -285,7 +292,7 @@ proptest! {
             audio_input: rate(6),
             audio_output: rate(7),
         };
-        config.per_request = per_request.map(|nano| rust_decimal::Decimal::new(nano, 9));
+        config.per_request = per_request.map(|nano| Decimal::new(nano, 9));
         let book = PriceBook::new([config.clone()]);
         let tokens = counts.check().unwrap();
         let quote = book.price(&PriceRequest {
@@ -298,13 +305,13 @@ proptest! {
             let sum = parts.input.to_pico() + parts.output.to_pico() + parts.other.to_pico();
             prop_assert_eq!(sum, usd.to_pico());
             prop_assert!([parts.input, parts.output, parts.other].iter().all(|usd| usd.to_pico() >= 0));
-            prop_assert_eq!(usd, prompt_engine_core::Usd::rounded(exact));
+            prop_assert_eq!(usd, Usd::rounded(exact));
         }
     }
 }
 
 /// What the tokens cost, in decimals and by the words of the rules: the slow way, to compare with.
-fn exact(config: &CostConfig, counts: &TokenCounts) -> Option<rust_decimal::Decimal> {
+fn exact(config: &CostConfig, counts: &TokenCounts) -> Option<Decimal> {
     let of = config.rates;
     let write = of.cache_write.or(of.input);
     let kinds = [
@@ -319,7 +326,7 @@ fn exact(config: &CostConfig, counts: &TokenCounts) -> Option<rust_decimal::Deci
     ];
     let mut sum = config.per_request.unwrap_or_default();
     for (count, rate) in kinds.into_iter().filter(|(count, _)| *count > 0) {
-        sum += rust_decimal::Decimal::from(count) * rate? / rust_decimal::Decimal::from(1_000_000);
+        sum += Decimal::from(count) * rate? / Decimal::from(1_000_000);
     }
     Some(sum)
 }
