@@ -186,7 +186,9 @@ fn every_line_of_a_file_is_answered_in_its_order() {
     let output = place.run(&["prices", "quote", "--jsonl", "calls.jsonl"]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said, "prompt-engine: 7 of 10 lines refused\n");
+    let (note, refused) = said.split_once('\n').unwrap();
+    assert!(note.contains("these prices came with the program"), "{note}");
+    assert_eq!(refused, "prompt-engine: 7 of 10 lines refused\n");
     let text = String::from_utf8(output.stdout).unwrap();
     let answers: Vec<Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -215,7 +217,7 @@ fn every_line_of_a_file_is_answered_in_its_order() {
         (json!(5), "input_tokens"),
         (json!(null), "empty"),
         (json!(7), "exceed the 5 input tokens"),
-        (json!(null), "comes twice"),
+        (json!(1.1), "\"input_tokens\" comes twice"),
         (json!(1.2345678901234568e22), "provider is empty"),
     ];
     assert_eq!(errors.len(), named.len(), "{errors:?}");
@@ -285,7 +287,7 @@ fn every_model_without_a_price_is_named_with_its_nearest() {
     assert_eq!((&of("o33")["calls"], &of("o33")["reason"]), (&json!(3), &json!("unknown_model")));
     let shown = place.ok(&["prices", "check"]);
     assert!(invented.iter().all(|name| shown.contains(name)), "{shown}");
-    assert!(shown.contains("30 of 36 successful calls without a price, of 10 models"), "{shown}");
+    assert!(shown.contains("30 of 36 successful calls without a cost, of 10 models"), "{shown}");
     for model in invented {
         place.ok(&[
             "prices",
@@ -302,9 +304,9 @@ fn every_model_without_a_price_is_named_with_its_nearest() {
     }
     assert!(place.ok(&["prices", "check"]).contains("prices reprice` applies it"));
     place.ok(&["prices", "reprice", "--apply"]);
-    assert!(place.ok(&["prices", "check"]).contains("36 successful calls: none lacks a price"));
+    assert!(place.ok(&["prices", "check"]).contains("36 successful calls: none without a cost"));
     let empty = Place::with_prompt();
-    assert!(empty.ok(&["prices", "check"]).contains("No calls"));
+    assert!(empty.ok(&["prices", "check"]).contains("No successful calls"));
 }
 
 #[test]
@@ -333,6 +335,37 @@ fn a_call_that_lacks_a_price_for_its_tier_is_named_too_and_one_that_failed_is_no
     assert_eq!(found, [("gpt-4o", "scale", "missing_rate"), ("o3", "batch", "missing_rate")]);
     let shown = place.ok(&["prices", "check"]);
     assert!(shown.contains("no price for the tier scale"), "{shown}");
+
+    // The model whose price counts is named, and calls that lack different things are told apart.
+    let place = Place::new();
+    let calls = "at,model,answered,input,output,tier,audio\n\
+        2026-11-01T10:00:00Z,my-deploy,gpt-4o-2024-08-06,10,1,batch,\n\
+        2026-01-01T10:00:01Z,gpt-4o,,10,1,batch,\n\
+        2026-11-01T10:00:02Z,gpt-4o,,10,1,,5\n\
+        2026-11-01T10:00:03Z,gpt-4o,,,,,\n";
+    std::fs::write(place.path().join("calls.csv"), calls).unwrap();
+    place.ok(&[
+        "import",
+        "calls.csv",
+        "--create-prompts",
+        "--map",
+        "created_at=at,model=model,response_model=answered,input_tokens=input,output_tokens=output,\
+         service_tier=tier,audio_input_tokens=audio",
+        "--set",
+        "prompt=chat,provider=azure",
+    ]);
+    let found = place.lines(&["prices", "check"]);
+    assert!(found.iter().all(|of| of["model"] == "gpt-4o"), "{found:?}");
+    let mut why: Vec<&str> = found.iter().map(|of| of["why"].as_str().unwrap()).collect();
+    why.sort_unstable();
+    assert_eq!(
+        why,
+        [
+            "no price for the tier batch at that time",
+            "no rate for some of its tokens",
+            "the provider reported no tokens",
+        ]
+    );
 }
 
 #[test]
@@ -418,6 +451,25 @@ fn a_model_shows_its_history_and_an_unknown_one_its_nearest() {
     assert!(known(&["gpt-4o", "--provider", "azure_openai"]) > 0);
     assert!(known(&["grok-4.5", "--provider", "xai"]) > 0);
     assert!(known(&["gpt-4o-2029-01-01", "--provider", "openai"]) > 0);
+    // What is shown is what calls are priced with: of another provider only its standard prices, and
+    // what was set for the model by all its names.
+    place.ok(&[
+        "prices",
+        "set",
+        "--provider",
+        "openai",
+        "--model",
+        "gpt-4o",
+        "--input",
+        "1",
+        "--output",
+        "1",
+    ]);
+    assert_eq!(known(&["gpt-4o", "--provider", "azure"]), 1);
+    let dated = place.lines(&["prices", "show", "gpt-4o-2024-08-06", "--provider", "openai"]);
+    assert!(dated.iter().any(|of| of["origin"] == "user"), "{dated:?}");
+    let listed = place.lines(&["prices", "list", "--model", "gpt-4o-2024-08-06"]);
+    assert!(listed.iter().any(|of| of["origin"] == "user"), "{listed:?}");
     let unknown = place.refused(&["prices", "show", "gpt-4oo"], 1);
     assert!(unknown.contains("openai/gpt-4o"), "{unknown}");
     assert!(place.ok(&["prices", "load"]).contains("All of them were there"));

@@ -52,7 +52,7 @@ impl ModelRule {
 
     /// The same rule with its texts in lower case: rules that differ in case mean the same models.
     pub(crate) fn folded(&self) -> Self {
-        let lower = |text: &Label| Label::lossy(text.trim().to_lowercase().as_str());
+        let lower = |text: &Label| Label::lossy(&text.to_lowercase());
         let all = |rules: &[Self]| rules.iter().map(Self::folded).collect();
         match self {
             Self::Equals(text) => Self::Equals(lower(text)),

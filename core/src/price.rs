@@ -1,6 +1,5 @@
 //! A price: what the tokens of some models cost, from a moment until a moment.
-//! Invariant: a validity is half-open in UTC, and of one line (origin, provider, model, rule and
-//! service tier) no two that were not replaced overlap. Nothing is deleted: history is never lost.
+//! Invariant: a validity is half-open in UTC, and of one [`PriceLine`] no two that were not replaced overlap. Nothing is deleted: history is never lost.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -9,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::id::CostConfigId;
 use crate::label::Label;
 use crate::model_rule::ModelRule;
+use crate::price_book::named_tier;
 use crate::rates::{DailyWindow, InputTier, Rates, check_rate, check_tiers};
 use crate::status::named;
 use crate::time::{TimeRange, Timestamp};
@@ -69,8 +69,29 @@ pub struct CostConfig {
     pub source: Option<String>,
 }
 
-/// What tells the lines of prices apart; see [`CostConfig::line`].
-pub type PriceLine<'a> = (PriceOrigin, &'a Label, &'a Label, &'a ModelRule, Option<&'a Label>);
+/// What tells the lines of prices apart: of the prices of one line one holds at a time. Names are in
+/// lower case, for that is how they are looked up, and the standard tier has no name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PriceLine {
+    origin: PriceOrigin,
+    provider: String,
+    model: String,
+    rule: ModelRule,
+    service_tier: Option<String>,
+}
+
+impl PriceLine {
+    /// Whether it is of the same models as `other`, if of another tier.
+    pub(crate) fn same_models(&self, other: &Self) -> bool {
+        (self.origin, &self.provider, &self.model, &self.rule)
+            == (other.origin, &other.provider, &other.model, &other.rule)
+    }
+
+    /// The service tier; `None` for the standard one.
+    pub(crate) fn service_tier(&self) -> Option<&str> {
+        self.service_tier.as_deref()
+    }
+}
 
 impl CostConfig {
     /// A price of the user's for exactly this model, since ever, that says nothing yet.
@@ -142,9 +163,15 @@ impl CostConfig {
         TimeRange { from: self.valid_from, to: self.valid_to }
     }
 
-    /// Its line: of the prices of one line one holds at a time.
-    pub fn line(&self) -> PriceLine<'_> {
-        (self.origin, &self.provider, &self.model, &self.rule, self.service_tier.as_ref())
+    /// Its line.
+    pub fn line(&self) -> PriceLine {
+        PriceLine {
+            origin: self.origin,
+            provider: self.provider.trim().to_lowercase(),
+            model: self.model.to_lowercase(),
+            rule: self.rule.folded(),
+            service_tier: named_tier(self.service_tier.as_deref()).map(str::to_lowercase),
+        }
     }
 
     /// Whether it says the same as `other`: in rates, tiers, windows and price per request.
@@ -158,16 +185,19 @@ impl CostConfig {
     /// # Errors
     /// `Invalid`, naming the first two that do.
     pub fn check_overlaps<'a>(configs: impl IntoIterator<Item = &'a Self>) -> Result<()> {
-        let mut sorted: Vec<&Self> =
-            configs.into_iter().filter(|config| config.replaced_at.is_none()).collect();
-        sorted.sort_by(|a, b| (a.line(), a.valid_from).cmp(&(b.line(), b.valid_from)));
+        let mut sorted: Vec<(PriceLine, &Self)> = configs
+            .into_iter()
+            .filter(|config| config.replaced_at.is_none())
+            .map(|config| (config.line(), config))
+            .collect();
+        sorted.sort_by(|a, b| (&a.0, a.1.valid_from).cmp(&(&b.0, b.1.valid_from)));
         for pair in sorted.windows(2) {
-            let (first, second) = (pair[0], pair[1]);
+            let ((line, first), (next, second)) = (&pair[0], &pair[1]);
             let apart = match (first.valid_to, second.valid_from) {
                 (Some(end), Some(start)) => end <= start,
                 _ => false,
             };
-            if first.line() == second.line() && !apart {
+            if line == next && !apart {
                 let describe = |price: &Self| {
                     let end = |at: Option<Timestamp>, open: &str| {
                         at.map_or(open.to_owned(), |at| at.to_string())

@@ -10,7 +10,7 @@ use crate::cost::{Cost, UnpricedReason};
 use crate::id::CostConfigId;
 use crate::label::Label;
 use crate::money::Usd;
-use crate::price::CostConfig;
+use crate::price::{CostConfig, PriceLine};
 use crate::rates::DailyWindow;
 use crate::record::LlmExecution;
 use crate::time::Timestamp;
@@ -23,12 +23,13 @@ use memo::Memo;
 /// The prices of a moment in the life of a store, ready to price calls. Build once, share in an `Arc`.
 ///
 /// # How a call is priced
-/// - **Which price**: that of the model that answered, and only where none is known of it that of the
-///   model that was asked; what a user set before what came with the library; an exact name before a
-///   rule. Names are compared without regard to case. What a user set for a model holds for all names
-///   by which the library knows it. A name of which nothing is known is tried without its date, and
-///   without the provider that a router puts before it. A provider that offers another's models
-///   (`azure` offers `openai`'s) has the library's standard prices of those.
+/// - **Which price**: that of the model that answered, and only where nothing is known of it that of
+///   the model that was asked; what a user set before what came with the library; an exact name before a
+///   rule. Names are compared without regard to case. What a user set for the asked name also holds
+///   where it answers by another name of the same model, and what he set for the name that the library
+///   lists a model under holds for all its names. A name of which nothing is known is tried without its
+///   date, and without the provider that a router puts before it. A provider that offers another's
+///   models (`azure` offers `openai`'s) has the library's standard prices of those.
 /// - **When and how**: the price that held at the moment, of the service tier that served it, in its
 ///   window of the day, of the size of its input: strictly above a threshold the rates of that tier hold
 ///   for the whole call. A tier or a moment without a price leaves the call unpriced.
@@ -115,8 +116,8 @@ impl Line {
             (Some(of), Some(tier)) => of.eq_ignore_ascii_case(tier),
             _ => false,
         };
-        let mut periods = self.tiers.iter().filter(|(of, _)| same(of)).flat_map(|(_, of)| of);
-        periods.find(|period| period.holds(at))
+        let (_, periods) = self.tiers.iter().find(|(of, _)| same(of))?;
+        periods.iter().find(|period| period.holds(at))
     }
 }
 
@@ -127,7 +128,7 @@ pub struct PriceRequest<'a> {
     pub provider: &'a str,
     /// The model that was asked.
     pub model: &'a str,
-    /// The model that answered: tried before the one that was asked.
+    /// The model that answered: the one that was asked counts only where nothing is known of this.
     pub response_model: Option<&'a str>,
     /// When it was sent.
     pub at: Timestamp,
@@ -177,23 +178,23 @@ pub struct CostParts {
 impl PriceBook {
     /// A book of `configs`. Those that were replaced price nothing.
     pub fn new(configs: impl IntoIterator<Item = CostConfig>) -> Self {
-        let mut configs: Vec<CostConfig> =
-            configs.into_iter().filter(|config| config.replaced_at.is_none()).collect();
-        configs.sort_by(|a, b| (a.line(), a.valid_from).cmp(&(b.line(), b.valid_from)));
+        let mut configs: Vec<(PriceLine, CostConfig)> = configs
+            .into_iter()
+            .filter(|config| config.replaced_at.is_none())
+            .map(|config| (config.line(), config))
+            .collect();
+        configs.sort_by(|a, b| (&a.0, a.1.valid_from).cmp(&(&b.0, b.1.valid_from)));
         let mut book = Self::default();
-        let one_line = |a: &CostConfig, b: &CostConfig| {
-            (a.origin, &a.provider, &a.model, &a.rule) == (b.origin, &b.provider, &b.model, &b.rule)
-        };
-        for of_line in configs.chunk_by(one_line) {
-            let first = &of_line[0];
+        for of_models in configs.chunk_by(|a, b| a.0.same_models(&b.0)) {
+            let (_, first) = &of_models[0];
             book.index.add(first.origin, &first.provider, &first.model, &first.rule);
-            let mut line = Line::default();
-            for of_tier in of_line.chunk_by(|a, b| a.service_tier == b.service_tier) {
-                let tier = named_tier(of_tier[0].service_tier.as_deref());
-                let tier = tier.and(of_tier[0].service_tier.clone());
-                line.tiers.push((tier, of_tier.iter().map(Period::new).collect()));
-            }
-            book.lines.push(line);
+            let tier = |of_tier: &[(PriceLine, CostConfig)]| {
+                let (line, _) = &of_tier[0];
+                let periods = of_tier.iter().map(|(_, config)| Period::new(config)).collect();
+                (line.service_tier().map(Label::lossy), periods)
+            };
+            let tiers = of_models.chunk_by(|a, b| a.0 == b.0).map(tier).collect();
+            book.lines.push(Line { tiers });
         }
         book
     }
@@ -201,6 +202,17 @@ impl PriceBook {
     /// A book of the prices that come with the library.
     pub fn seed() -> Self {
         Self::new(crate::seed::seed_prices())
+    }
+
+    /// The prices that calls of a model may be priced with, in the order in which they are tried:
+    /// what a user set first, and of each line all its service tiers and times.
+    pub fn prices_of(&self, provider: &str, model: &str) -> Vec<CostConfigId> {
+        let lines = self.index.look_up(provider, model, None);
+        let tiers = lines.iter().flat_map(|Candidate { line, standard_only }| {
+            let tiers = self.lines[*line as usize].tiers.iter();
+            tiers.filter(move |(tier, _)| !standard_only || tier.is_none())
+        });
+        tiers.flat_map(|(_, periods)| periods.iter().map(|period| period.config)).collect()
     }
 
     /// What the call costs; see [`PriceBook`] for the rules.

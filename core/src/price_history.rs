@@ -7,20 +7,18 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::id::CostConfigId;
 use crate::label::Label;
-use crate::model_rule::{Matcher, ModelRule};
+use crate::model_rule::Matcher;
 use crate::price::{CostConfig, PriceOrigin};
-use crate::price_book::named_tier;
 use crate::time::Timestamp;
 
 /// The price that says the same as `new` for the same models in the same range, if there is one.
 pub(crate) fn same<'a>(stored: &'a [CostConfig], new: &CostConfig) -> Option<&'a CostConfig> {
-    let line = line_of(new);
+    let line = new.line();
     stored.iter().find(|old| {
         old.replaced_at.is_none()
             && old.validity() == new.validity()
             && old.same_charges(new)
-            && old.source == new.source
-            && line_of(old) == line
+            && old.line() == line
     })
 }
 
@@ -29,8 +27,8 @@ pub(crate) fn same<'a>(stored: &'a [CostConfig], new: &CostConfig) -> Option<&'a
 /// either lies behind its end holds again from there.
 pub(crate) fn set(stored: &[CostConfig], new: CostConfig, now: Timestamp) -> Vec<CostConfig> {
     let mut rows = Vec::new();
-    let line = line_of(&new);
-    for old in stored.iter().filter(|old| old.replaced_at.is_none() && line_of(old) == line) {
+    let line = new.line();
+    for old in stored.iter().filter(|old| old.replaced_at.is_none() && old.line() == line) {
         if !overlap(old, &new) {
             continue;
         }
@@ -53,7 +51,7 @@ pub(crate) struct Renewal {
     pub(crate) added: u64,
     /// Prices that were open and end now, or at the date from which another holds.
     pub(crate) closed: u64,
-    /// Prices that were to come, or of a model that has another name now: others are in their place.
+    /// Prices that were to come, or that stand beside those of another name of their model.
     pub(crate) replaced: u64,
     /// Prices whose names of models changed, and nothing else.
     pub(crate) renamed: u64,
@@ -63,41 +61,79 @@ pub(crate) struct Renewal {
 ///
 /// A price that starts at a date which was not known here takes effect from that date on. One that
 /// says something else without a new date does so from `now` on: what calls were priced with until
-/// now is not rewritten. A model that `fresh` does not have keeps its prices, unless `fresh` means it
-/// by another name: then they are replaced.
+/// now is not rewritten. A model, or a tier of it, that `fresh` does not have keeps its prices; one that
+/// it lists under another name keeps them under that name.
 pub(crate) fn renew(stored: &[CostConfig], fresh: &[CostConfig], now: Timestamp) -> Renewal {
-    type Group<'a> = BTreeMap<(&'a Label, &'a Label, Option<&'a Label>), Vec<&'a CostConfig>>;
-    let mut known: Group<'_> = BTreeMap::new();
-    for old in stored.iter().filter(|old| old.origin == PriceOrigin::Seed) {
-        let key = (&old.provider, &old.model, old.service_tier.as_ref());
+    let mut renewal = Renewal::default();
+    let named = Names::new(fresh);
+    let seeds = stored.iter().filter(|old| old.origin == PriceOrigin::Seed);
+    // The rows of a model that is listed under another name now are the history of that name, if it
+    // has none of its own.
+    let has_rows: HashSet<ModelKey<'_>> =
+        seeds.clone().map(|old| (&old.provider, &old.model)).collect();
+    let mut known: BTreeMap<TierKey<'_>, Vec<&CostConfig>> = BTreeMap::new();
+    let mut heirs: BTreeMap<ModelKey<'_>, &Label> = BTreeMap::new();
+    for old in seeds {
+        let mut key = (&old.provider, &old.model, old.service_tier.as_ref());
+        if let Some(other) = named.other_name(old) {
+            let heir = *heirs.entry((&old.provider, other)).or_insert(&old.model);
+            if has_rows.contains(&(&old.provider, other)) || heir != &old.model {
+                if old.replaced_at.is_none() {
+                    renewal.rows.push(CostConfig { replaced_at: Some(now), ..old.clone() });
+                    renewal.replaced += 1;
+                }
+                continue;
+            }
+            key.1 = other;
+        }
         // What was replaced holds no more, but the model is no new one.
         let live = known.entry(key).or_default();
         live.extend(old.replaced_at.is_none().then_some(old));
     }
-    let mut wanted: Group<'_> = BTreeMap::new();
+    let mut wanted: BTreeMap<TierKey<'_>, Vec<&CostConfig>> = BTreeMap::new();
     for new in fresh {
         let key = (&new.provider, &new.model, new.service_tier.as_ref());
         wanted.entry(key).or_default().push(new);
     }
     let ids: HashSet<CostConfigId> = stored.iter().map(|old| old.id).collect();
-    let mut renewal = Renewal::default();
-    let named_otherwise = |provider: &Label, model: &Label| {
-        let model = model.to_lowercase();
-        fresh.iter().any(|of| of.provider == *provider && Matcher::new(&of.rule).matches(&model))
-    };
-    let models: HashSet<(&Label, &Label)> =
-        fresh.iter().map(|of| (&of.provider, &of.model)).collect();
-    for ((provider, model, _), old) in &known {
-        if !models.contains(&(*provider, *model)) && named_otherwise(provider, model) {
-            let replaced_at = Some(now);
-            renewal.rows.extend(old.iter().map(|row| CostConfig { replaced_at, ..(*row).clone() }));
-            renewal.replaced += old.len() as u64;
+    for (key, new) in &wanted {
+        renewal.line(known.get(key).map(Vec::as_slice), new, &ids, now);
+    }
+    // A tier that is no longer told of stays, for the same names as the others.
+    for (key, old) in known.iter().filter(|(key, _)| !wanted.contains_key(*key)) {
+        if let Some(of_model) = named.models.get(&(key.0, key.1)) {
+            let mut rows = BTreeMap::new();
+            renewal.rename(old, of_model, &mut rows);
+            renewal.rows.extend(rows.into_values());
         }
     }
-    for (key, new) in wanted {
-        renewal.line(known.get(&key).map(Vec::as_slice), &new, &ids, now);
-    }
     renewal
+}
+
+type ModelKey<'a> = (&'a Label, &'a Label);
+type TierKey<'a> = (&'a Label, &'a Label, Option<&'a Label>);
+
+/// Which models the prices of the library are for.
+struct Names<'a> {
+    models: BTreeMap<ModelKey<'a>, &'a CostConfig>,
+}
+
+impl<'a> Names<'a> {
+    fn new(fresh: &'a [CostConfig]) -> Self {
+        Self { models: fresh.iter().map(|of| ((&of.provider, &of.model), of)).collect() }
+    }
+
+    /// The name under which the model of a stored price is listed now, if that is another one.
+    fn other_name(&self, old: &CostConfig) -> Option<&'a Label> {
+        if self.models.contains_key(&(&old.provider, &old.model)) {
+            return None;
+        }
+        let model = old.model.to_lowercase();
+        let mut of_provider =
+            self.models.iter().filter(|((provider, _), _)| **provider == old.provider);
+        let found = of_provider.find(|(_, of)| Matcher::new(&of.rule).matches(&model));
+        found.map(|((_, name), _)| *name)
+    }
 }
 
 impl Renewal {
@@ -138,16 +174,27 @@ impl Renewal {
                 self.added += 1;
             }
         }
-        // Who a price is for is no part of its history: it changes for all of them.
-        if let Some(rule) = new.first().map(|row| &row.rule) {
-            for row in old.iter().filter(|row| row.rule != *rule) {
-                if !rows.contains_key(&row.id) {
-                    self.renamed += 1;
-                }
-                rows.entry(row.id).or_insert_with(|| (*row).clone()).rule = rule.clone();
-            }
+        if let Some(of_model) = new.first() {
+            self.rename(old, of_model, &mut rows);
         }
         self.rows.extend(rows.into_values());
+    }
+
+    /// Lets all of `old` be for the models that `new` is for: that is no part of their history.
+    /// `rows` are those to write.
+    fn rename(
+        &mut self,
+        old: &[&CostConfig],
+        new: &CostConfig,
+        rows: &mut BTreeMap<CostConfigId, CostConfig>,
+    ) {
+        for row in old.iter().filter(|row| (&row.model, &row.rule) != (&new.model, &new.rule)) {
+            if !rows.contains_key(&row.id) {
+                self.renamed += 1;
+            }
+            let row = rows.entry(row.id).or_insert_with(|| (*row).clone());
+            (row.model, row.rule) = (new.model.clone(), new.rule.clone());
+        }
     }
 }
 
@@ -169,12 +216,6 @@ fn first_change(old: &[&CostConfig], new: &[&CostConfig], now: Timestamp) -> Opt
 
 fn in_force<'a>(rows: &[&'a CostConfig], at: Timestamp) -> Option<&'a CostConfig> {
     rows.iter().copied().find(|row| row.validity().contains(at))
-}
-
-/// The line of a price, in whatever case it is written: that is how prices are looked up.
-fn line_of(of: &CostConfig) -> (PriceOrigin, String, ModelRule, Option<String>) {
-    let tier = named_tier(of.service_tier.as_deref()).map(str::to_lowercase);
-    (of.origin, of.provider.trim().to_lowercase(), of.rule.folded(), tier)
 }
 
 /// `old` as it is once another price holds from `from` on: closed there, or replaced where it did

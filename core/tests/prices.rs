@@ -1,4 +1,5 @@
 //! The prices of the library against figures of a third party, and properties of pricing.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,9 +1,11 @@
 //! `prices list` and `prices show`: prices as tables.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use clap::Args;
 use prompt_engine::{
-    CostConfig, CostConfigId, InputTier, Label, ModelRule, PriceBook, PriceRequest, Rates,
-    SeedModel, Timestamp, TokenCounts, Zone, seed_models,
+    CostConfig, CostConfigId, InputTier, Label, ModelRule, PriceBook, PriceLine, Rates, SeedModel,
+    Timestamp, Zone, seed_models,
 };
 use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
@@ -47,10 +49,18 @@ pub(super) async fn list(args: &ListArgs, context: &Context) -> Result<(), Failu
     let zone: Zone = args.tz.parse().map_err(|error| Failure::option("--tz", &error))?;
     let at = args.at.as_ref().map(|at| filters::moment("--at", at, zone)).transpose()?;
     let mut prices = prices(context).await?;
+    let of_model = args.model.as_ref().map(|model| {
+        let found = for_model(&prices, args.provider.as_ref(), model);
+        found.into_iter().map(|price| price.id).collect::<HashSet<_>>()
+    });
     prices.retain(|price| {
         price.replaced_at.is_none()
-            && args.provider.as_ref().is_none_or(|name| same_provider(name, &price.provider))
-            && args.model.as_ref().is_none_or(|model| is_for(price, model))
+            && match &of_model {
+                Some(ids) => ids.contains(&price.id),
+                None => {
+                    args.provider.as_ref().is_none_or(|name| same_provider(name, &price.provider))
+                }
+            }
             && at.is_none_or(|at| price.validity().contains(at))
     });
     if context.json() {
@@ -66,7 +76,7 @@ pub(super) async fn list(args: &ListArgs, context: &Context) -> Result<(), Failu
 
 pub(super) async fn show_model(args: &ShowArgs, context: &Context) -> Result<(), Failure> {
     let all = prices(context).await?;
-    let found = shown(&all, args);
+    let found = for_model(&all, args.provider.as_ref(), &args.model);
     if found.is_empty() {
         let of = all.iter().filter(|price| {
             args.provider.as_ref().is_none_or(|name| same_provider(name, &price.provider))
@@ -105,43 +115,32 @@ pub(super) async fn show_model(args: &ShowArgs, context: &Context) -> Result<(),
     Ok(())
 }
 
-/// The prices of a model: those that are for its name, and where there are none those that a call of
-/// it would be priced with.
-fn shown<'a>(all: &'a [CostConfig], args: &ShowArgs) -> Vec<&'a CostConfig> {
-    let of = |name: &Label| args.provider.as_ref().is_none_or(|wanted| same_provider(wanted, name));
-    let found: Vec<&CostConfig> =
-        all.iter().filter(|price| of(&price.provider) && is_for(price, &args.model)).collect();
-    if !found.is_empty() {
-        return found;
-    }
+/// The prices that calls of a model are priced with, and those that were replaced by them. Of all
+/// providers: those that have prices of their own.
+fn for_model<'a>(
+    all: &'a [CostConfig],
+    provider: Option<&Label>,
+    model: &str,
+) -> Vec<&'a CostConfig> {
     let book = PriceBook::new(all.iter().cloned());
-    let mut providers: Vec<&Label> = match &args.provider {
-        Some(provider) => vec![provider],
-        None => all.iter().map(|price| &price.provider).collect(),
+    let names: BTreeSet<&str> = match provider {
+        Some(name) => BTreeSet::from([name.as_str()]),
+        None => all.iter().map(|price| &*price.provider).collect(),
     };
-    providers.dedup();
-    let lines: Vec<&CostConfig> = providers
-        .into_iter()
-        .filter_map(|provider| priced_with(&book, provider, &args.model))
-        .filter_map(|id| all.iter().find(|price| price.id == id))
-        .collect();
-    let same_model =
-        |a: &CostConfig, b: &CostConfig| (&a.provider, &a.model) == (&b.provider, &b.model);
-    all.iter().filter(|price| lines.iter().any(|line| same_model(price, line))).collect()
-}
-
-/// The price of a standard call of now.
-fn priced_with(book: &PriceBook, provider: &str, model: &str) -> Option<CostConfigId> {
-    let tokens = TokenCounts { input: 1, ..TokenCounts::default() }.check().ok()?;
-    let quote = book.price(&PriceRequest {
-        provider,
-        model,
-        response_model: None,
-        at: Timestamp::now(),
-        tokens: Some(&tokens),
-        service_tier: None,
-    });
-    quote.cost.config()
+    let by_id: HashMap<CostConfigId, &CostConfig> = all.iter().map(|of| (of.id, of)).collect();
+    let mut ids = HashSet::new();
+    for name in names {
+        let found = book.prices_of(name, model);
+        let of_name = |id: &CostConfigId| {
+            provider.is_some()
+                || by_id.get(id).is_some_and(|of| of.provider.eq_ignore_ascii_case(name))
+        };
+        ids.extend(found.into_iter().filter(of_name));
+    }
+    let lines: HashSet<PriceLine> =
+        ids.iter().filter_map(|id| by_id.get(id)).map(|of| of.line()).collect();
+    let replaced = |of: &CostConfig| of.replaced_at.is_some() && lines.contains(&of.line());
+    all.iter().filter(|of| ids.contains(&of.id) || replaced(of)).collect()
 }
 
 /// `openai/gpt-4o (GPT 4o), 128,000 tokens of context, deprecated`.
@@ -180,8 +179,13 @@ fn names(rule: &ModelRule) -> String {
 
 /// The prices of one model, one row for each size of input and window of the day.
 pub(super) fn history(prices: &[&CostConfig]) -> Result<(), Failure> {
-    let mut rules: Vec<String> = prices.iter().map(|price| names(&price.rule)).collect();
-    rules.dedup();
+    let mut rules: Vec<String> = Vec::new();
+    for price in prices {
+        let rule = names(&price.rule);
+        if !rules.contains(&rule) {
+            rules.push(rule);
+        }
+    }
     if rules != [prices[0].model.as_str()] {
         say(format_args!("For {}", rules.join("; ")))?;
     }
@@ -297,11 +301,6 @@ fn validity(price: &CostConfig) -> String {
         Some(at) => format!("{valid} (replaced {})", day(at)),
         None => valid,
     }
-}
-
-/// Whether the price is for the model, or listed under this name.
-fn is_for(price: &CostConfig, model: &str) -> bool {
-    price.model.eq_ignore_ascii_case(model) || price.rule.matches(model)
 }
 
 /// A price as a flat object; a rate that is not known is null.

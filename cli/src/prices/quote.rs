@@ -1,6 +1,7 @@
 //! `prices quote`: what a call would cost, one on the command line or many as JSON lines.
 //! Invariant: every line is answered by one line, in order; a bad one stops nothing.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -11,7 +12,7 @@ use prompt_engine::{
     CostConfigId, CostParts, Label, PriceBook, PriceRequest, Quote, Timestamp, TokenCounts,
     TokenUsage, UnpricedReason, Usd, Zone, parse_moment,
 };
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -33,7 +34,7 @@ pub(crate) struct QuoteArgs {
     /// The model that is asked.
     #[arg(long, value_name = "NAME", required_unless_present = "jsonl")]
     model: Option<Label>,
-    /// The model that answers, which is tried first.
+    /// The model that answers: the asked one counts only where nothing is known of this.
     #[arg(long, value_name = "NAME")]
     response_model: Option<Label>,
     /// When it is sent: 2026-01-31, or 2026-01-31T10:00, or with Z or an offset; now, unless given.
@@ -92,6 +93,10 @@ impl Line {
     /// Reads the fields of an object; each that is left over is refused, for a misspelt count would
     /// change the price unseen.
     fn read(mut fields: Fields<'_>) -> Result<Self, String> {
+        let mut names = HashSet::new();
+        if let Some((name, _)) = fields.0.iter().find(|(name, _)| !names.insert(name.as_str())) {
+            return Err(format!("the field {:?} comes twice", excerpt(name, SHOWN)));
+        }
         let fields = &mut fields;
         let line = Self {
             provider: fields.label("provider")?.ok_or("provider is missing")?,
@@ -176,12 +181,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields: Vec<(String, &'de RawValue)> = Vec::new();
-                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
-                    if fields.iter().any(|(known, _)| *known == name) {
-                        let name = excerpt(&name, SHOWN);
-                        return Err(A::Error::custom(format!("the field {name:?} comes twice")));
-                    }
-                    fields.push((name, value));
+                while let Some(field) = map.next_entry::<String, &'de RawValue>()? {
+                    fields.push(field);
                 }
                 Ok(Fields(fields))
             }
@@ -231,9 +232,9 @@ pub(super) async fn run(args: &QuoteArgs, context: &Context) -> Result<(), Failu
     if let Some(file) = &args.jsonl {
         let lines = open(file)?;
         let book = book(context).await?;
-        answer_all(lines, &book)?;
+        let done = answer_all(lines, &book);
         say_source(context);
-        return Ok(());
+        return done;
     }
     let line = args.line();
     let call = Call::new(&line).map_err(Failure::usage)?;
@@ -419,8 +420,13 @@ fn quote_line<'a>(line: &'a [u8], book: &'a PriceBook) -> Result<Answer<'a>, Ref
     }
     let mut fields: Fields<'_> = serde_json::from_slice(line)
         .map_err(|error| refuse(format!("the line is not JSON: {}", sentence(&error))))?;
-    let place = fields.0.iter().position(|(name, _)| name == "id");
-    let id = place.map(|place| fields.0.remove(place).1);
+    let ids = fields.0.extract_if(.., |(name, _)| name == "id");
+    let ids: Vec<&RawValue> = ids.map(|(_, id)| id).collect();
+    let id = match ids.as_slice() {
+        [] => None,
+        [id] => Some(*id),
+        _ => return Err(refuse("the field \"id\" comes twice".to_owned())),
+    };
     let quote = Line::read(fields).and_then(|line| Call::new(&line).map(|call| call.quote(book)));
     match quote {
         Ok(quote) => Ok(Answer::new(id, quote)),

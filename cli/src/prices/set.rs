@@ -66,6 +66,7 @@ pub(crate) struct SetArgs {
     #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     per_request: Option<Usd>,
     /// Other rates for calls with strictly more input tokens than these; may be given several times.
+    /// A rate that is not named stays as it is for less.
     #[arg(long, value_name = "TOKENS:RATE=USD,…", value_parser = parse_above)]
     above: Vec<Above>,
     /// The service tier it is for, batch for one; the standard one, unless given.
@@ -93,7 +94,7 @@ struct Above {
 }
 
 impl Above {
-    /// The tier of a price that otherwise has these rates.
+    /// The tier of a price that has these rates below it.
     fn tier(&self, mut rates: Rates) -> InputTier {
         for (name, rate) in &self.rates {
             if let Some(place) = rates.rate_mut(name) {
@@ -102,6 +103,17 @@ impl Above {
         }
         InputTier { tokens: self.tokens, rates }
     }
+}
+
+/// The tiers of a price whose other rates these are.
+fn tiers(mut above: Vec<Above>, rates: Rates) -> Vec<InputTier> {
+    above.sort_by_key(|above| above.tokens);
+    let mut tiers: Vec<InputTier> = Vec::with_capacity(above.len());
+    for above in above {
+        let below = tiers.last().map_or(rates, |tier| tier.rates);
+        tiers.push(above.tier(below));
+    }
+    tiers
 }
 
 /// Reads `200000:input=4,output=15`.
@@ -119,6 +131,9 @@ fn parse_above(text: &str) -> Result<Above, String> {
         if Rates::default().rate_mut(&name).is_none() {
             let known = Rates::default().each().map(|(name, _)| name).join(", ");
             return Err(format!("there is no rate {name:?}; there are {known}"));
+        }
+        if rates.iter().any(|(known, _)| *known == name) {
+            return Err(format!("the rate {name} is given twice"));
         }
         let usd: Usd = rate.parse().map_err(|error: prompt_engine::Error| error.to_string())?;
         rates.push((name, usd.as_decimal()));
@@ -149,18 +164,18 @@ pub(super) async fn run(args: SetArgs, context: &Context) -> Result<(), Failure>
         audio_input: rate(args.audio_input),
         audio_output: rate(args.audio_output),
     };
-    let mut tiers: Vec<InputTier> = args.above.iter().map(|above| above.tier(rates)).collect();
-    tiers.sort_by_key(|tier| tier.tokens);
+    let trimmed = |label: Label| Label::lossy(label.trim());
+    let (provider, model) = (trimmed(args.provider), trimmed(args.model));
     let price = CostConfig {
-        rule: rule(args.model.clone()),
+        rule: rule(model.clone()),
         service_tier: args.service_tier,
         valid_from: moment("--from", args.from.as_ref())?,
         valid_to: moment("--to", args.to.as_ref())?,
         rates,
-        tiers,
+        tiers: tiers(args.above, rates),
         per_request: rate(args.per_request),
         source: args.source,
-        ..CostConfig::new(args.provider, args.model)
+        ..CostConfig::new(provider, model)
     };
     // A price that breaks a rule is a wrong call, and makes no store.
     price.validate().map_err(|error| Failure::usage(error.chain()))?;
@@ -171,8 +186,11 @@ pub(super) async fn run(args: SetArgs, context: &Context) -> Result<(), Failure>
     }
     // What was closed or replaced is told too.
     let all = engine.prices().list().await?;
+    let same = |a: &Label, b: &Label| a.eq_ignore_ascii_case(b);
     let of_model = all.iter().filter(|of| {
-        of.origin == price.origin && of.provider == price.provider && of.model == price.model
+        of.origin == price.origin
+            && same(&of.provider, &price.provider)
+            && same(&of.model, &price.model)
     });
     heading(format_args!("{}/{}", price.provider, price.model))?;
     history(&of_model.collect::<Vec<_>>())

@@ -148,6 +148,15 @@ pub async fn overlapping_prices_are_refused(fx: Fixture) {
         let batch = [price("good"), config];
         refused(fx.store.put_cost_configs(&batch, generation).await, ErrorKind::Invalid);
     }
+    // However it is written: names ignore case, and the standard tier has many names.
+    for written in [
+        CostConfig { provider: label("OpenAI"), ..of(Some(10), None) },
+        CostConfig { model: label("A"), rule: ModelRule::Equals(label("A")), ..of(Some(10), None) },
+        CostConfig { service_tier: Some(label("Standard")), ..of(Some(10), None) },
+        CostConfig { service_tier: Some(label("")), ..of(Some(10), None) },
+    ] {
+        refused(fx.store.put_cost_configs(&[written], generation).await, ErrorKind::Invalid);
+    }
     let with_each_other = [of(Some(30), Some(40)), of(Some(39), Some(50))];
     refused(fx.store.put_cost_configs(&with_each_other, generation).await, ErrorKind::Invalid);
     assert_eq!(stored(&fx).await, before);
@@ -164,8 +173,6 @@ pub async fn prices_of_different_lines_may_overlap(fx: Fixture) {
         CostConfig { provider: label("azure"), ..price("a") },
         CostConfig { rule: ModelRule::StartsWith(label("a")), ..price("a") },
         CostConfig { service_tier: Some(label("flex")), ..price("a") },
-        CostConfig { service_tier: Some(label("")), ..price("a") },
-        price("A"),
     ];
     for config in &configs {
         put(&fx, std::slice::from_ref(config)).await;

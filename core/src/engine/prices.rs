@@ -5,6 +5,7 @@ use super::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::CostConfigId;
 use crate::label::Label;
+use crate::model_rule::ModelRule;
 use crate::price::{CostConfig, PriceOrigin};
 use crate::price_book::named_tier;
 use crate::price_history::{self, Renewal};
@@ -26,7 +27,7 @@ pub struct LoadedPrices {
     pub added: u64,
     /// Prices that were open and now end where another starts.
     pub closed: u64,
-    /// Prices that were to come, or of a model that is listed under another name now.
+    /// Prices that were to come, or that stood beside those of another name of their model.
     pub replaced: u64,
     /// Prices that changed in which names of models they are for, and in nothing else.
     pub renamed: u64,
@@ -66,18 +67,29 @@ impl Prices {
         let trimmed = |label: &Label| Label::lossy(label.trim());
         // By whatever name the standard tier is called, it is the one without a name.
         let tier = named_tier(price.service_tier.as_deref().map(str::trim));
+        let rule = match &price.rule {
+            ModelRule::Equals(name) => ModelRule::Equals(trimmed(name)),
+            rule => rule.clone(),
+        };
         let price = CostConfig {
             id: CostConfigId::new(), // of what calls were priced with nothing is written over
             origin: PriceOrigin::User,
             provider: trimmed(&price.provider),
             model: trimmed(&price.model),
+            rule,
             service_tier: tier.map(Label::lossy),
             replaced_at: None,
             ..price
         };
         price.validate()?;
         self.change(|stored| match price_history::same(stored, &price) {
-            Some(known) => (Vec::new(), known.clone()),
+            Some(known) if price.source.is_none() || price.source == known.source => {
+                (Vec::new(), known.clone())
+            }
+            Some(known) => {
+                let read_elsewhere = CostConfig { source: price.source.clone(), ..known.clone() };
+                (vec![read_elsewhere.clone()], read_elsewhere)
+            }
             None => (price_history::set(stored, price.clone(), Timestamp::now()), price.clone()),
         })
         .await

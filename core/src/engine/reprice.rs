@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::Engine;
-use crate::cost::Cost;
+use crate::cost::{Cost, UnpricedReason};
 use crate::error::Result;
 use crate::label::Label;
 use crate::money::Usd;
@@ -22,8 +22,8 @@ const BATCH: u32 = 2_000;
 /// Calls to be priced again with the prices that the store has now. Get it from
 /// [`Engine::reprice`](crate::Engine::reprice).
 ///
-/// Pending calls, calls without tokens, and costs that a provider reported or that came from a
-/// local cache are left alone.
+/// Pending calls, calls without tokens, and costs that a provider reported, that came from a local
+/// cache or that are beyond a row (which a provider may have reported too) are left alone.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is priced until it is previewed or applied"]
 pub struct Reprice {
@@ -163,8 +163,12 @@ impl Reprice {
 
 /// What the cost of a call becomes, if it changes.
 fn revision(book: &PriceBook, execution: &LlmExecution, at: Timestamp) -> Option<CostRevision> {
-    let (Cost::Priced { .. } | Cost::Unpriced { .. }) = execution.cost? else { return None };
     let (expected, tokens) = (execution.cost?, execution.tokens?);
+    match expected {
+        Cost::Reported { .. } | Cost::LocalCache => return None,
+        Cost::Unpriced { reason: UnpricedReason::Overflow } => return None,
+        Cost::Priced { .. } | Cost::Unpriced { .. } => {}
+    }
     let quote = book.price(&PriceRequest::of(execution, Some(&tokens)));
     // The same amount from another price is no change.
     let same = (quote.cost.usd(), quote.cost.reason()) == (expected.usd(), expected.reason());

@@ -78,9 +78,9 @@ impl Index {
     /// The lines for a call, in the order in which they are tried: the first that has a price for
     /// the tier and the moment is taken.
     ///
-    /// They are those of the model that answered, and of the asked one only where no price of the
-    /// answered one is known at all. Of the lines of one name those of the user come first. What
-    /// the user set for the asked model also holds for the dated name that it answers by.
+    /// They are those of the model that answered, and of the asked one only where nothing at all is
+    /// known of the answered one, or where both are names of one model: then what the user set for
+    /// either holds. The user's lines come first, those for an exact name before his rules.
     pub(super) fn look_up(
         &self,
         provider: &str,
@@ -89,95 +89,114 @@ impl Index {
     ) -> Vec<Candidate> {
         let provider = provider.trim().to_lowercase();
         let asked = asked.to_lowercase();
-        let Some(answered) = answered.map(str::to_lowercase) else {
-            return self.find(&provider, &asked);
-        };
+        let by_asked = self.find(&provider, &asked);
+        let Some(answered) = answered.map(str::to_lowercase) else { return by_asked.in_order() };
         let mut found = self.find(&provider, &answered);
         if found.is_empty() {
-            return self.find(&provider, &asked);
+            return by_asked.in_order();
         }
-        if strip_date(&answered) == Some(asked.as_str()) {
-            let of_asked = self.find(&provider, &asked);
-            let set = of_asked.into_iter().filter(|of| self.is_users(*of) && !found.contains(of));
-            let set: Vec<Candidate> = set.collect();
-            let place = found.iter().take_while(|of| self.is_users(**of)).count();
-            found.splice(place..place, set);
+        let one_line = found.seed.is_some() && found.seed == by_asked.seed;
+        if one_line || strip_date(&answered) == Some(asked.as_str()) {
+            found.exact.extend(by_asked.exact);
+            found.rules.extend(by_asked.rules);
         }
-        found
+        found.in_order()
     }
 
-    fn is_users(&self, candidate: Candidate) -> bool {
-        self.subjects[candidate.line as usize].origin == PriceOrigin::User
-    }
-
-    /// The lines for a name: as it is, with its date written in another way, without its date, and
-    /// without the provider that a router puts before it, whichever finds any first.
-    fn find(&self, provider: &str, model: &str) -> Vec<Candidate> {
-        let as_named = |provider: &str, model: &str| {
-            let found = self.find_name(provider, model);
-            match dashed_date(model) {
-                Some(dashed) if found.is_empty() => self.find_name(provider, &dashed),
-                _ => found,
-            }
-        };
-        let dated_or_not = |provider: &str, model: &str| {
-            let found = as_named(provider, model);
-            match strip_date(model) {
-                Some(bare) if found.is_empty() => self.find_name(provider, bare),
-                _ => found,
-            }
-        };
-        let found = dated_or_not(provider, model);
+    /// The lines for a name, where a router puts a provider before it also without that.
+    fn find(&self, provider: &str, model: &str) -> Found {
+        let found = self.find_name(provider, model);
         match routed(provider, model) {
-            Some((provider, model)) if found.is_empty() => dated_or_not(provider, model),
+            Some((provider, model)) if found.is_empty() => self.find_name(provider, model),
             _ => found,
         }
     }
 
-    /// The lines for exactly this name: those of the user for it, then those of the user for the
-    /// model that the library means by it, then the first of the library's.
-    fn find_name(&self, provider: &str, model: &str) -> Vec<Candidate> {
+    /// The lines for a name: as it is, with its date written in another way, and where the library
+    /// does not know it, without its date.
+    fn find_name(&self, provider: &str, model: &str) -> Found {
         let own: Vec<&str> = own_names(provider);
-        let mut lines: Vec<u32> =
-            own.iter().flat_map(|name| self.of(name, model, PriceOrigin::User)).collect();
-        let offered = fallbacks(own.last().copied());
-        let seed = own.iter().map(|name| (*name, false)).chain(offered.map(|name| (name, true)));
-        let seed = seed.into_iter().find_map(|(name, standard_only)| {
-            let line = *self.of(name, model, PriceOrigin::Seed).first()?;
-            Some(Candidate { line, standard_only })
-        });
-        if let Some(Candidate { line, .. }) = seed {
-            let listed = self.model(line).to_lowercase();
-            lines.extend(own.iter().flat_map(|name| self.of(name, &listed, PriceOrigin::User)));
+        let users = |name: &str, exact: bool| -> Vec<u32> {
+            own.iter().flat_map(|of| self.of(of, name, PriceOrigin::User, exact)).collect()
+        };
+        let dashed = dashed_date(model);
+        let as_named = [Some(model), dashed.as_deref()].into_iter().flatten();
+        let mut seed = as_named.clone().find_map(|name| self.seed(&own, name));
+        let mut exact: Vec<u32> = as_named.flat_map(|name| users(name, true)).collect();
+        if let (None, Some(bare)) = (seed, strip_date(model)) {
+            seed = self.seed(&own, bare);
+            exact.extend(users(bare, true));
         }
-        let mut candidates: Vec<Candidate> = Vec::with_capacity(lines.len() + 1);
-        for line in lines {
+        let listed = seed.map(|of| users(&self.model(of.line).to_lowercase(), true));
+        Found { exact, listed: listed.unwrap_or_default(), rules: users(model, false), seed }
+    }
+
+    /// The first of the library's lines for a name: of the provider itself, then of those whose
+    /// models it offers.
+    fn seed(&self, own: &[&str], model: &str) -> Option<Candidate> {
+        let offered = fallbacks(own.last().copied()).map(|name| (name, true));
+        own.iter().map(|name| (*name, false)).chain(offered).find_map(|(name, standard_only)| {
+            let exact = self.of(name, model, PriceOrigin::Seed, true);
+            let lines = if exact.is_empty() {
+                self.of(name, model, PriceOrigin::Seed, false)
+            } else {
+                exact
+            };
+            lines.first().map(|line| Candidate { line: *line, standard_only })
+        })
+    }
+
+    /// The lines of one origin that say a name of a provider in full, or those whose rules mean it:
+    /// of the user's rules the one that says most comes first, then they come by the name that they
+    /// are listed under, which is the order of the source.
+    fn of(&self, provider: &str, model: &str, origin: PriceOrigin, exact: bool) -> Vec<u32> {
+        let Some(of) = self.providers.get(provider) else { return Vec::new() };
+        let subject = |number: u32| &self.subjects[number as usize];
+        let mut found = if exact {
+            of.by_name.get(model).cloned().unwrap_or_default()
+        } else {
+            of.open.clone()
+        };
+        found.retain(|number| {
+            subject(*number).origin == origin && (exact || subject(*number).matcher.matches(model))
+        });
+        found.sort_by_key(|number| {
+            let Subject { origin, model: listed, matcher } = subject(*number);
+            let says = if *origin == PriceOrigin::User { matcher.says() } else { 0 };
+            (Reverse(says), listed)
+        });
+        found
+    }
+}
+
+/// The lines for one name.
+#[derive(Debug)]
+struct Found {
+    /// The user's for the name itself.
+    exact: Vec<u32>,
+    /// The user's for the name that the library lists the model under.
+    listed: Vec<u32>,
+    /// The user's whose rules mean the name.
+    rules: Vec<u32>,
+    /// The library's.
+    seed: Option<Candidate>,
+}
+
+impl Found {
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.rules.is_empty() && self.seed.is_none()
+    }
+
+    fn in_order(self) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        for line in self.exact.into_iter().chain(self.listed).chain(self.rules) {
             let candidate = Candidate { line, standard_only: false };
             if !candidates.contains(&candidate) {
                 candidates.push(candidate);
             }
         }
-        candidates.extend(seed);
+        candidates.extend(self.seed);
         candidates
-    }
-
-    /// The lines of one origin for a name of a provider, the one to take first: exact names before
-    /// rules, of the user's rules the one that says most, then by the name they are listed under,
-    /// which is the order of the source.
-    fn of(&self, provider: &str, model: &str, origin: PriceOrigin) -> Vec<u32> {
-        let Some(of) = self.providers.get(provider) else { return Vec::new() };
-        let named = of.by_name.get(model).map_or(&[][..], Vec::as_slice);
-        let open = of.open.iter().filter(|number| {
-            self.subjects[**number as usize].matcher.matches(model) && !named.contains(number)
-        });
-        let mut found: Vec<u32> = named.iter().chain(open).copied().collect();
-        found.retain(|number| self.subjects[*number as usize].origin == origin);
-        found.sort_by_key(|number| {
-            let Subject { origin, model: listed, matcher } = &self.subjects[*number as usize];
-            let says = if *origin == PriceOrigin::User { matcher.says() } else { 0 };
-            (Reverse(named.contains(number)), Reverse(says), listed)
-        });
-        found
     }
 }
 

@@ -229,7 +229,7 @@ fn a_tier_of_service_has_its_own_price_or_none() {
 }
 
 #[test]
-fn the_answered_model_is_tried_before_the_asked_one() {
+fn the_asked_model_counts_only_where_nothing_is_known_of_the_answered_one() {
     let (a, b) = (mine("a"), mine("b"));
     let call = PriceRequest { model: "a", response_model: Some("b"), ..CALL };
     assert_eq!(priced_with(&[&a, &b], call), Ok(b.id));
@@ -270,6 +270,43 @@ fn an_exact_name_wins_over_a_rule_and_a_longer_rule_over_a_shorter() {
     assert_eq!(priced_with(&[&short, &long, &exact], call), Ok(exact.id));
     assert_eq!(priced_with(&[&short, &long], call), Ok(long.id));
     assert_eq!(priced_with(&[&short], call), Ok(short.id));
+}
+
+#[test]
+fn an_exact_price_of_the_user_wins_over_his_rules_by_whatever_name_the_model_answers() {
+    let start = |text: &str| CostConfig { rule: ModelRule::StartsWith(label(text)), ..mine(text) };
+    let names = ["gpt-x", "gpt-x-latest", "gpt-x-2024-08-06"].map(|n| ModelRule::Equals(label(n)));
+    let seed = CostConfig { rule: ModelRule::Any(names.to_vec()), ..seeded("openai", "gpt-x") };
+    let call =
+        |asked, answered| PriceRequest { model: asked, response_model: Some(answered), ..CALL };
+    let (broad, exact) = (start("gpt"), mine("gpt-x"));
+    let prices = [&seed, &broad, &exact];
+    assert_eq!(priced_with(&prices, call("gpt-x", "gpt-x-2024-08-06")), Ok(exact.id));
+    assert_eq!(priced_with(&[&seed, &broad], call("gpt-x", "gpt-x-2024-08-06")), Ok(broad.id));
+    // What was set for the asked name holds where it answers by another name of the same model.
+    let latest = mine("gpt-x-latest");
+    let prices = [&seed, &latest];
+    assert_eq!(priced_with(&prices, call("gpt-x-latest", "gpt-x-2024-08-06")), Ok(latest.id));
+    assert_eq!(priced_with(&prices, call("gpt-x", "gpt-x-2024-08-06")), Ok(seed.id));
+    // Names that the library does not know.
+    let (broad, exact) = (start("my-"), mine("my-model"));
+    assert_eq!(
+        priced_with(&[&broad, &exact], call("my-model", "my-model-2026-01-01")),
+        Ok(exact.id)
+    );
+    // A rule sees the name as it is called, not the one that the library lists it under.
+    let ends = CostConfig { rule: ModelRule::EndsWith(label("x")), ..mine("x") };
+    assert_eq!(priced_with(&[&seed, &ends], call("gpt-x-latest", "gpt-x-2024-08-06")), Ok(seed.id));
+}
+
+#[test]
+fn the_prices_of_a_model_are_those_that_its_calls_are_priced_with() {
+    let (seed, user) = (seeded("openai", "m"), mine("m"));
+    let batch = CostConfig { service_tier: Some(label("batch")), ..seeded("openai", "m") };
+    let book = PriceBook::new([seed.clone(), batch.clone(), user.clone()]);
+    assert_eq!(book.prices_of("OpenAI", "M-2026-01-01"), [user.id, seed.id, batch.id]);
+    assert_eq!(book.prices_of("azure", "m"), [seed.id]);
+    assert_eq!(book.prices_of("openai", "nobody"), []);
 }
 
 #[test]

@@ -148,13 +148,34 @@ fn what_the_user_set_and_what_the_library_no_longer_has_stay_as_they_are() {
 }
 
 #[test]
-fn a_model_that_is_listed_under_another_name_has_the_prices_of_that_name() {
-    let old = CostConfig { model: label("m-old"), ..seed(1, None, None) };
+fn a_model_that_is_listed_under_another_name_keeps_its_history_under_that_name() {
+    let named = |model: &str, row: CostConfig| {
+        let rule = ModelRule::Equals(label(model));
+        CostConfig { model: label(model), rule, ..row }
+    };
+    let stored = [named("m-old", seed(1, None, None)), named("m-older", seed(5, None, None))];
     let rule = ModelRule::StartsWith(label("m"));
-    let stored = [CostConfig { rule: ModelRule::Equals(label("m-old")), ..old }];
-    let done = renew(&stored, &[CostConfig { rule, ..seed(2, None, None) }], at(20));
-    assert_eq!((done.replaced, done.added, done.rows.len()), (1, 1, 2));
-    assert_eq!((done.rows[0].id, done.rows[0].replaced_at), (stored[0].id, Some(at(20))));
+    let fresh = [CostConfig { rule: rule.clone(), ..seed(2, None, None) }];
+    let done = renew(&stored, &fresh, at(20));
+    // One of the two is the history; the other would stand beside it.
+    assert_eq!((done.added, done.closed, done.replaced), (1, 1, 1));
+    let all = written(&stored, done.rows);
+    assert_eq!(rates(&all, &[0, 19, 20]), [Some(1), Some(1), Some(2)]);
+    assert!(all.iter().filter(|row| row.replaced_at.is_none()).all(|row| row.rule == rule));
+    assert!(renew(&all, &fresh, at(21)).rows.is_empty());
+}
+
+#[test]
+fn a_tier_that_is_no_longer_told_of_stays_for_the_names_that_its_model_has() {
+    let tier = Some(label("scale"));
+    let stored = [seed(1, None, None), CostConfig { service_tier: tier, ..seed(3, None, None) }];
+    let rule = ModelRule::StartsWith(label("m"));
+    let fresh = [CostConfig { rule: rule.clone(), ..seed(1, None, None) }];
+    let done = renew(&stored, &fresh, at(20));
+    assert_eq!((done.renamed, done.added, done.closed, done.replaced), (2, 0, 0, 0));
+    let all = written(&stored, done.rows);
+    assert!(all.iter().all(|row| row.rule == rule));
+    assert!(renew(&all, &fresh, at(21)).rows.is_empty());
 }
 
 #[test]
