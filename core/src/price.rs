@@ -76,7 +76,8 @@ pub struct PriceLine {
     origin: PriceOrigin,
     provider: String,
     model: String,
-    rule: ModelRule,
+    /// Of the user's prices: the library has one line of a model, whichever names mean it.
+    rule: Option<ModelRule>,
     service_tier: Option<String>,
 }
 
@@ -169,7 +170,7 @@ impl CostConfig {
             origin: self.origin,
             provider: self.provider.trim().to_lowercase(),
             model: self.model.to_lowercase(),
-            rule: self.rule.folded(),
+            rule: (self.origin == PriceOrigin::User).then(|| self.rule.folded()),
             service_tier: named_tier(self.service_tier.as_deref()).map(str::to_lowercase),
         }
     }

@@ -178,17 +178,16 @@ pub struct CostParts {
 impl PriceBook {
     /// A book of `configs`. Those that were replaced price nothing.
     pub fn new(configs: impl IntoIterator<Item = CostConfig>) -> Self {
-        let mut configs: Vec<(PriceLine, CostConfig)> = configs
-            .into_iter()
-            .filter(|config| config.replaced_at.is_none())
-            .map(|config| (config.line(), config))
-            .collect();
+        let configs: Vec<CostConfig> = configs.into_iter().collect();
+        let live = configs.iter().filter(|config| config.replaced_at.is_none());
+        let mut configs: Vec<(PriceLine, &CostConfig)> =
+            live.map(|config| (config.line(), config)).collect();
         configs.sort_by(|a, b| (&a.0, a.1.valid_from).cmp(&(&b.0, b.1.valid_from)));
         let mut book = Self::default();
         for of_models in configs.chunk_by(|a, b| a.0.same_models(&b.0)) {
             let (_, first) = &of_models[0];
             book.index.add(first.origin, &first.provider, &first.model, &first.rule);
-            let tier = |of_tier: &[(PriceLine, CostConfig)]| {
+            let tier = |of_tier: &[(PriceLine, &CostConfig)]| {
                 let (line, _) = &of_tier[0];
                 let periods = of_tier.iter().map(|(_, config)| Period::new(config)).collect();
                 (line.service_tier().map(Label::lossy), periods)
