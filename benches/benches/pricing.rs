@@ -7,9 +7,10 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use prompt_engine_benches::printed_machine;
 use prompt_engine_core::{
-    CostConfig, PriceBook, PriceRequest, Rates, Timestamp, TokenCounts, TokenUsage, seed_models,
-    seed_prices,
+    CostConfig, CostStore, PriceBook, PriceRequest, Rates, Timestamp, TokenCounts, TokenUsage,
+    seed_models, seed_prices,
 };
+use prompt_engine_store_sqlite::{SqliteConfig, SqliteStore};
 use rust_decimal::Decimal;
 
 const SEED: u64 = 13;
@@ -152,5 +153,24 @@ fn loading(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, pricing, loading);
+/// What opening a store adds: its prices, as they are stored.
+fn opening(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().build().expect("a runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let prices = seed_prices();
+    let store = runtime.block_on(async {
+        let config = SqliteConfig::new(folder.path().join("prices.db"));
+        let store = SqliteStore::open(config).await.expect("a store");
+        store.put_cost_configs(&prices, 0).await.expect("prices");
+        store
+    });
+    criterion.bench_function("price/load/from-the-store/sqlite", |bench| {
+        bench.iter(|| {
+            let list = runtime.block_on(store.cost_configs()).expect("prices");
+            assert_eq!(list.configs.len(), prices.len());
+        });
+    });
+}
+
+criterion_group!(benches, pricing, loading, opening);
 criterion_main!(benches);
