@@ -43,7 +43,7 @@ fn prices_are_set_and_never_overlap() {
     assert_eq!(ranges(&held), ["2025-06-01 2026-06-01"]);
 
     let large =
-        ["--above", "200:input=4", "--above", "100:input=3,cache-read=1", "--from", "2027-01-01"];
+        ["--above", "200:input=4", "--above", "100:input=3,output=9", "--from", "2027-01-01"];
     place.ok(&set(&large));
     let quote = |input| {
         place.json(&[
@@ -63,7 +63,10 @@ fn prices_are_set_and_never_overlap() {
             .clone()
     };
     assert_eq!([quote("100"), quote("101"), quote("201")], ["0.00025", "0.000303", "0.000804"]);
-    for bad in ["200", "x:input=1", "1:inptu=1", "1:input", "1:input=-2"] {
+    let of_2027 = ["prices", "list", "--provider", "ACME", "--at", "2027-01-01"];
+    let above = &place.lines(&of_2027)[0]["tiers"][1];
+    assert_eq!(above["rates"], json!({"input": "4", "output": "9"}), "the rest is as for less");
+    for bad in ["200", "x:input=1", "1:inptu=1", "1:input", "1:input=-2", "1:input=1,input=2"] {
         place.refused(&set(&["--above", bad]), 2);
     }
     place.refused(&set(&["--above", "1:input=1", "--above", "1:input=2"]), 2);

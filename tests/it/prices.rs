@@ -203,8 +203,15 @@ async fn a_price_that_was_listed_edited_and_set_leaves_the_old_one_as_it_was() {
     assert_eq!(after.len(), listed.len() + 1);
     // The same again is no change, in whatever case it is written.
     let again = CostConfig { provider: Label::new(" OpenAI").unwrap(), ..set.clone() };
-    assert_eq!(engine.prices().set(again).await.unwrap(), set);
+    let generation = engine.store().price_generation().await.unwrap();
+    assert_eq!(engine.prices().set(again.clone()).await.unwrap(), set);
     assert_eq!(engine.prices().list().await.unwrap(), after);
+    assert_eq!(engine.store().price_generation().await.unwrap(), generation, "nothing is written");
+    // Where it was read is no part of what it says.
+    let read = CostConfig { source: Some("the contract".to_owned()), ..again };
+    let named = engine.prices().set(read).await.unwrap();
+    assert_eq!((named.id, named.source.as_deref()), (set.id, Some("the contract")));
+    assert_eq!(engine.prices().list().await.unwrap().len(), after.len());
 }
 
 #[tokio::test]

@@ -294,6 +294,8 @@ fn an_exact_price_of_the_user_wins_over_his_rules_by_whatever_name_the_model_ans
         priced_with(&[&broad, &exact], call("my-model", "my-model-2026-01-01")),
         Ok(exact.id)
     );
+    let dated = PriceRequest { model: "my-model-2026-01-01", ..CALL };
+    assert_eq!(priced_with(&[&broad, &exact], dated), Ok(exact.id));
     // A rule sees the name as it is called, not the one that the library lists it under.
     let ends = CostConfig { rule: ModelRule::EndsWith(label("x")), ..mine("x") };
     assert_eq!(priced_with(&[&seed, &ends], call("gpt-x-latest", "gpt-x-2024-08-06")), Ok(seed.id));
