@@ -149,7 +149,7 @@ fn loading(criterion: &mut Criterion) {
     });
     let prices = seed_prices();
     criterion.bench_function("price/load/build-the-book", |bench| {
-        bench.iter_batched(|| prices.clone(), PriceBook::new, criterion::BatchSize::LargeInput);
+        bench.iter_with_large_drop(|| PriceBook::new(&prices));
     });
 }
 

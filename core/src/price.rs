@@ -1,5 +1,6 @@
 //! A price: what the tokens of some models cost, from a moment until a moment.
-//! Invariant: a validity is half-open in UTC, and of one [`PriceLine`] no two that were not replaced overlap. Nothing is deleted: history is never lost.
+//! Invariant: a validity is half-open in UTC, and of one [`PriceLine`] no two that were not replaced
+//! overlap. Nothing is deleted: history is never lost.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -124,7 +125,7 @@ impl CostConfig {
             let (provider, model) = (&self.provider, &self.model);
             Err(Error::invalid(format!("the price of {provider}/{model}: {what}")))
         };
-        if self.provider.is_empty() || self.model.is_empty() {
+        if self.provider.trim().is_empty() || self.model.trim().is_empty() {
             return refuse("it needs a provider and a model".to_owned());
         }
         if let (Some(from), Some(to)) = (self.valid_from, self.valid_to)

@@ -177,9 +177,8 @@ pub struct CostParts {
 
 impl PriceBook {
     /// A book of `configs`. Those that were replaced price nothing.
-    pub fn new(configs: impl IntoIterator<Item = CostConfig>) -> Self {
-        let configs: Vec<CostConfig> = configs.into_iter().collect();
-        let live = configs.iter().filter(|config| config.replaced_at.is_none());
+    pub fn new<'a>(configs: impl IntoIterator<Item = &'a CostConfig>) -> Self {
+        let live = configs.into_iter().filter(|config| config.replaced_at.is_none());
         let mut configs: Vec<(PriceLine, &CostConfig)> =
             live.map(|config| (config.line(), config)).collect();
         configs.sort_by(|a, b| (&a.0, a.1.valid_from).cmp(&(&b.0, b.1.valid_from)));
@@ -200,7 +199,7 @@ impl PriceBook {
 
     /// A book of the prices that come with the library.
     pub fn seed() -> Self {
-        Self::new(crate::seed::seed_prices())
+        Self::new(&crate::seed::seed_prices())
     }
 
     /// The prices that calls of a model may be priced with, in the order in which they are tried:

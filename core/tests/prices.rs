@@ -234,7 +234,7 @@ proptest! {
     fn cost_never_falls_when_a_count_rises_within_a_tier(
         config in any_price(), counts in counts(), more in 1_u64..100_000,
     ) {
-        let book = PriceBook::new([config.clone()]);
+        let book = PriceBook::new([&config]);
         let tier = |input: u64| config.tiers.iter().filter(|tier| input > tier.tokens).count();
         let cost = |counts: TokenCounts| {
             let tokens = counts.check().unwrap();
@@ -294,7 +294,7 @@ proptest! {
             audio_output: rate(7),
         };
         config.per_request = per_request.map(|nano| Decimal::new(nano, 9));
-        let book = PriceBook::new([config.clone()]);
+        let book = PriceBook::new([&config]);
         let tokens = counts.check().unwrap();
         let quote = book.price(&PriceRequest {
             provider: "house", model: "m", response_model: None, at: within(&config),

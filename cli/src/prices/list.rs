@@ -122,7 +122,7 @@ fn for_model<'a>(
     provider: Option<&Label>,
     model: &str,
 ) -> Vec<&'a CostConfig> {
-    let book = PriceBook::new(all.iter().cloned());
+    let book = PriceBook::new(all);
     let names: BTreeSet<&str> = match provider {
         Some(name) => BTreeSet::from([name.as_str()]),
         None => all.iter().map(|price| &*price.provider).collect(),
@@ -265,7 +265,7 @@ fn print(prices: &[CostConfig]) -> Result<(), Failure> {
     show(&rows)?;
     if more {
         say(
-            "* other rates for large inputs or at times of the day: `prompt-engine prices show MODEL`",
+            "* and more for large inputs, times of the day or each call: `prompt-engine prices show MODEL`",
         )?;
     }
     Ok(())

@@ -164,10 +164,8 @@ pub(super) async fn run(args: SetArgs, context: &Context) -> Result<(), Failure>
         audio_input: rate(args.audio_input),
         audio_output: rate(args.audio_output),
     };
-    let trimmed = |label: Label| Label::lossy(label.trim());
-    let (provider, model) = (trimmed(args.provider), trimmed(args.model));
     let price = CostConfig {
-        rule: rule(model.clone()),
+        rule: rule(args.model.clone()),
         service_tier: args.service_tier,
         valid_from: moment("--from", args.from.as_ref())?,
         valid_to: moment("--to", args.to.as_ref())?,
@@ -175,7 +173,7 @@ pub(super) async fn run(args: SetArgs, context: &Context) -> Result<(), Failure>
         tiers: tiers(args.above, rates),
         per_request: rate(args.per_request),
         source: args.source,
-        ..CostConfig::new(provider, model)
+        ..CostConfig::new(args.provider, args.model)
     };
     // A price that breaks a rule is a wrong call, and makes no store.
     price.validate().map_err(|error| Failure::usage(error.chain()))?;

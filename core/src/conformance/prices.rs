@@ -198,10 +198,10 @@ pub async fn prices_price_the_same_after_a_round_trip(fx: Fixture) {
     let mut random = Arbitrary::new(seeds(&[17])[0], 200_000);
     let configs: Vec<CostConfig> =
         (0..60).map(|n| random.cost_config(&format!("listed-{n}"))).collect();
-    let before = PriceBook::new(configs.clone());
+    let before = PriceBook::new(&configs);
     put(&fx, &configs).await;
     let fx = fx.reopened().await;
-    let after = PriceBook::new(stored(&fx).await);
+    let after = PriceBook::new(&stored(&fx).await);
     let mut priced = 0;
     for _ in 0..5_000 {
         let tokens = random.tokens();

@@ -62,7 +62,7 @@ impl BookCell {
             readings.begun
         });
         let list = store.cost_configs().await?;
-        let book = Arc::new(PriceBook::new(list.configs));
+        let book = Arc::new(PriceBook::new(&list.configs));
         self.readings(|readings| {
             if readings.kept < reading {
                 readings.generation = list.generation;

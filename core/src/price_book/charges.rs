@@ -81,12 +81,13 @@ pub(super) struct Charges {
 
 impl Charges {
     pub(super) fn new(rates: &Rates, tiers: &[InputTier], per_request: Option<Decimal>) -> Self {
+        let a_call = per_request.map(|usd| scaled(usd, 15));
         Self {
             rates: PerToken::new(rates),
             tiers: tiers.iter().map(|tier| (tier.tokens, PerToken::new(&tier.rates))).collect(),
-            per_request: per_request.and_then(|usd| scaled(usd, 15)).unwrap_or(0),
+            per_request: a_call.flatten().unwrap_or(0),
             // A price per request that is out of its range was refused; here it says nothing.
-            silent: per_request.map_or(*rates == Rates::default(), |usd| scaled(usd, 15).is_none()),
+            silent: a_call.map_or(*rates == Rates::default(), |femto| femto.is_none()),
         }
     }
 

@@ -64,7 +64,7 @@ fn cost_of(
     call: PriceRequest<'_>,
     counts: TokenCounts,
 ) -> (Cost, Option<Label>) {
-    let book = PriceBook::new(prices.iter().copied().cloned());
+    let book = PriceBook::new(prices.iter().copied());
     let tokens = counts.check().unwrap();
     let quote = book.price(&PriceRequest { tokens: Some(&tokens), ..call });
     (quote.cost, quote.priced_model.cloned())
@@ -153,7 +153,7 @@ fn a_token_kind_without_a_rate_leaves_the_whole_call_unpriced() {
 
 #[test]
 fn no_usage_is_no_cost() {
-    let book = PriceBook::new([mine("m")]);
+    let book = PriceBook::new(&[mine("m")]);
     assert_eq!(book.price(&CALL).cost, Cost::unpriced(UnpricedReason::NoUsage));
 }
 
@@ -305,7 +305,7 @@ fn an_exact_price_of_the_user_wins_over_his_rules_by_whatever_name_the_model_ans
 fn the_prices_of_a_model_are_those_that_its_calls_are_priced_with() {
     let (seed, user) = (seeded("openai", "m"), mine("m"));
     let batch = CostConfig { service_tier: Some(label("batch")), ..seeded("openai", "m") };
-    let book = PriceBook::new([seed.clone(), batch.clone(), user.clone()]);
+    let book = PriceBook::new([&seed, &batch, &user]);
     assert_eq!(book.prices_of("OpenAI", "M-2026-01-01"), [user.id, seed.id, batch.id]);
     assert_eq!(book.prices_of("azure", "m"), [seed.id]);
     assert_eq!(book.prices_of("openai", "nobody"), []);
@@ -411,7 +411,7 @@ fn an_amount_beyond_a_row_is_an_overflow() {
 fn the_total_is_rounded_once_and_the_parts_add_up_to_it() {
     // A token costs 0.6 pico-dollars of input and 0.6 of output.
     let price = CostConfig { rates: rates("0.0000006", "0.0000006"), ..mine("m") };
-    let book = PriceBook::new([price]);
+    let book = PriceBook::new(&[price]);
     let tokens = TokenCounts { input: 1, output: 1, ..TokenCounts::default() }.check().unwrap();
     let quote = book.price(&PriceRequest { tokens: Some(&tokens), ..CALL });
     let CostParts { input, output, other } = quote.parts.unwrap();
