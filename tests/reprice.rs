@@ -165,7 +165,7 @@ async fn parent() {
 
     let query = RecordQuery { page: PageQuery { limit: 50, after: None }, ..Default::default() };
     for call in engine.store().list_executions(&query).await.unwrap().items {
-        let past = engine.store().past_costs(call.id).await.unwrap();
+        let past = engine.store().past_costs(&[call.id]).await.unwrap().concat();
         let tokens = call.tokens.unwrap();
         let changed = &*call.provider == "house" && tokens.input > 0;
         assert_eq!(!past.is_empty(), changed, "what was changed has a past cost, and only that");

@@ -58,8 +58,8 @@ impl RecordStore for Observed {
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {
         self.store.revise_costs(revisions).await
     }
-    async fn past_costs(&self, id: ExecutionId) -> Result<Vec<PastCost>> {
-        self.store.past_costs(id).await
+    async fn past_costs(&self, ids: &[ExecutionId]) -> Result<Vec<Vec<PastCost>>> {
+        self.store.past_costs(ids).await
     }
     async fn prune(&self, prune: &Prune) -> Result<Pruned> {
         self.store.prune(prune).await

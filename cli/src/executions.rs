@@ -86,7 +86,7 @@ impl RecordListArgs {
         filter.session.clone_from(&self.session);
         filter.user.clone_from(&self.user);
         let page = PageQuery { limit: self.limit, after: self.cursor.clone() };
-        Ok(RecordQuery { range, filter, usage: None, page })
+        Ok(RecordQuery { range, filter, page, ..RecordQuery::default() })
     }
 }
 
@@ -149,7 +149,7 @@ async fn show_one(id: ExecutionId, context: &Context) -> Result<(), Failure> {
     let found = engine.store().execution(id).await?;
     let one = found.ok_or_else(|| Failure::failed(format!("there is no execution {id}")))?;
     let slug = Slugs::default().of(&engine, one.attribution.prompt).await?;
-    let past = engine.store().past_costs(id).await?;
+    let past = engine.store().past_costs(&[id]).await?.concat();
     if context.json() {
         let mut fields = record_json::execution(&one, &slug);
         let past: Vec<Value> = past.iter().map(record_json::past_cost).collect();

@@ -172,6 +172,8 @@ macro_rules! conformance_suite {
                 a_version_without_settings_reads_back_without_them,
                 temperatures_read_back_bit_for_bit,
                 a_prompt_may_have_no_version_yet,
+                a_prompt_arrives_with_all_its_versions,
+                versions_of_one_number_arrive_not_at_all,
                 a_taken_slug_or_id_conflicts_and_changes_nothing,
                 an_update_of_a_stale_revision_conflicts_and_changes_nothing,
                 a_taken_version_number_conflicts_and_changes_nothing,
@@ -208,6 +210,8 @@ macro_rules! conformance_suite {
             lists {
                 lists_of_an_empty_store_are_empty,
                 every_filter_finds_what_it_should,
+                oldest_first_is_the_list_turned_round,
+                lists_hold_payloads_where_they_are_asked_for,
                 lists_of_one_usage_hold_its_own_alone,
                 equal_times_are_ordered_by_id,
                 the_last_page_has_no_next,
@@ -259,6 +263,7 @@ macro_rules! conformance_suite {
                 sums_follow_a_revision,
                 of_racing_revisers_exactly_one_wins_each_execution,
                 replaced_costs_are_kept_oldest_first,
+                past_costs_of_many_come_one_list_each,
                 past_costs_go_with_their_execution,
             }
             hostile {

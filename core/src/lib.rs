@@ -62,7 +62,7 @@ pub use cost::{Cost, UnpricedReason};
 pub use model_rule::ModelRule;
 pub use price::{CostConfig, PriceLine, PriceOrigin};
 pub use price_book::{CostParts, PriceBook, PriceRequest, Quote};
-pub use query::{Cursor, Filter, Page, PageQuery, RecordQuery};
+pub use query::{Cursor, Filter, Order, Page, PageQuery, RecordQuery};
 pub use rates::{DailyWindow, InputTier, Rates, TimeOfDay};
 pub use record::{Attribution, ExecutionPayload, LlmExecution, Record, Usage, UsagePayload};
 pub use recorder::{

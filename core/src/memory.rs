@@ -3,7 +3,7 @@
 //! themselves, so that the code can be checked against the contract by reading it.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::id::{CostConfigId, ExecutionId, PromptId, UsageId};
 use crate::price::CostConfig;
 use crate::prompt::{Prompt, PromptVersion};
-use crate::query::{Cursor, Page, PageQuery, RecordQuery};
+use crate::query::{Cursor, Order, Page, PageQuery, RecordQuery};
 use crate::record::{LlmExecution, Record, Usage};
 use crate::slug::Slug;
 use crate::store::{
@@ -63,7 +63,7 @@ fn page_of<T: Clone>(found: Vec<&T>, limit: u32, cursor: impl Fn(&T) -> Cursor) 
 
 #[async_trait]
 impl PromptStore for MemoryStore {
-    async fn insert_prompt(&self, prompt: &Prompt, first: Option<&PromptVersion>) -> Result<()> {
+    async fn insert_prompt(&self, prompt: &Prompt, versions: &[PromptVersion]) -> Result<()> {
         let mut state = self.state();
         if state.prompts.contains_key(&prompt.id) {
             return Err(Error::conflict(format!("the prompt id {} is taken", prompt.id)));
@@ -71,8 +71,15 @@ impl PromptStore for MemoryStore {
         if state.prompts.values().any(|other| other.slug == prompt.slug) {
             return Err(Error::conflict(format!("the slug {} is taken", prompt.slug)));
         }
+        let numbers: BTreeSet<u32> = versions.iter().map(|version| version.number).collect();
+        if numbers.len() < versions.len() {
+            return Err(Error::conflict(format!(
+                "two versions of the prompt {} have one number",
+                prompt.slug
+            )));
+        }
         state.prompts.insert(prompt.id, prompt.clone());
-        if let Some(version) = first {
+        for version in versions {
             state.versions.insert((prompt.id, version.number), version.clone());
         }
         Ok(())
@@ -284,13 +291,18 @@ impl RecordStore for MemoryStore {
             .filter(|usage| query.range.contains(usage.created_at))
             .filter(|usage| query.filter.matches_usage(usage))
             .filter(|usage| query.usage.is_none_or(|id| id == usage.id))
-            .filter(|usage| after.is_none_or(|after| place(usage) < after))
+            .filter(|usage| after.is_none_or(|after| query.order.is_behind(&place(usage), &after)))
             .collect();
-        found.sort_by_key(|usage| Reverse(place(usage)));
+        found.sort_by_key(|usage| place(usage));
+        if query.order == Order::NewestFirst {
+            found.reverse();
+        }
         let mut page = page_of(found, query.page.limit, |usage| {
             Cursor::Usage(usage.created_at, usage.id.to_bytes())
         });
-        page.items.iter_mut().for_each(|usage| usage.payload = None);
+        if !query.payloads {
+            page.items.iter_mut().for_each(|usage| usage.payload = None);
+        }
         Ok(page)
     }
 
@@ -308,13 +320,18 @@ impl RecordStore for MemoryStore {
             .filter(|execution| query.range.contains(execution.created_at))
             .filter(|execution| query.filter.matches_execution(execution))
             .filter(|execution| query.usage.is_none_or(|id| id == execution.usage_id))
-            .filter(|execution| after.is_none_or(|after| place(execution) < after))
+            .filter(|call| after.is_none_or(|after| query.order.is_behind(&place(call), &after)))
             .collect();
-        found.sort_by_key(|execution| Reverse(place(execution)));
+        found.sort_by_key(|execution| place(execution));
+        if query.order == Order::NewestFirst {
+            found.reverse();
+        }
         let mut page = page_of(found, query.page.limit, |execution| {
             Cursor::Execution(execution.created_at, execution.id.to_bytes())
         });
-        page.items.iter_mut().for_each(|execution| execution.payload = None);
+        if !query.payloads {
+            page.items.iter_mut().for_each(|execution| execution.payload = None);
+        }
         Ok(page)
     }
 
@@ -352,8 +369,9 @@ impl RecordStore for MemoryStore {
         Ok(outcomes)
     }
 
-    async fn past_costs(&self, id: ExecutionId) -> Result<Vec<PastCost>> {
-        Ok(self.state().past_costs.get(&id).cloned().unwrap_or_default())
+    async fn past_costs(&self, ids: &[ExecutionId]) -> Result<Vec<Vec<PastCost>>> {
+        let state = self.state();
+        Ok(ids.iter().map(|id| state.past_costs.get(id).cloned().unwrap_or_default()).collect())
     }
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned> {

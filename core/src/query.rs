@@ -62,7 +62,33 @@ impl Filter {
     }
 }
 
-/// A list of usages or executions, newest first.
+/// In which order records are listed: by time, then id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// The newest first.
+    #[default]
+    NewestFirst,
+    /// The oldest first: whoever pages through a growing store in this order misses none.
+    OldestFirst,
+}
+
+impl Order {
+    /// Whether a thing that stands at `place` comes behind one at `after`.
+    pub fn is_behind<T: Ord>(self, place: &T, after: &T) -> bool {
+        match self {
+            Self::NewestFirst => place < after,
+            Self::OldestFirst => place > after,
+        }
+    }
+}
+
+/// A list of usages or executions.
+///
+/// # Example: everything that is kept, from the start
+/// ```
+/// use prompt_engine_core::{Order, RecordQuery};
+/// let all = RecordQuery { order: Order::OldestFirst, payloads: true, ..RecordQuery::default() };
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RecordQuery {
     /// When they started.
@@ -71,6 +97,10 @@ pub struct RecordQuery {
     pub filter: Filter,
     /// Only those of this usage.
     pub usage: Option<UsageId>,
+    /// In which order.
+    pub order: Order,
+    /// Whether their payloads are read too.
+    pub payloads: bool,
     /// Which page.
     pub page: PageQuery,
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{AggregateQuery, AggregateRow};
 use crate::error::Result;
@@ -27,11 +27,11 @@ impl<T: PromptStore + RecordStore + CostStore + ?Sized> Store for T {}
 /// A write that lost a race is a `Conflict` and changes nothing. Slugs and ids are unique for ever.
 #[async_trait]
 pub trait PromptStore: fmt::Debug + Send + Sync + 'static {
-    /// Writes a new prompt (revision 1), with its first version where it has one.
+    /// Writes a new prompt as it is, with all its versions, in one step.
     ///
     /// # Errors
-    /// `Conflict` if its slug or id is taken.
-    async fn insert_prompt(&self, prompt: &Prompt, first: Option<&PromptVersion>) -> Result<()>;
+    /// `Conflict` if its slug or id is taken, or two of the versions have one number.
+    async fn insert_prompt(&self, prompt: &Prompt, versions: &[PromptVersion]) -> Result<()>;
 
     /// Replaces a prompt whose stored revision is `prompt.revision - 1`, and adds a version where
     /// one is given, in one step. The slug, id and creation time of a prompt never change.
@@ -90,11 +90,11 @@ pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
     /// An execution with its payload.
     async fn execution(&self, id: ExecutionId) -> Result<Option<LlmExecution>>;
 
-    /// Usages without payloads, newest first (by time, then id), a page at a time. Of the filter's
-    /// fields those that only an execution has (provider, model, statuses) match no usage.
+    /// Usages, a page at a time; without payloads unless they are asked for. Of the filter's fields
+    /// those that only an execution has (provider, model, statuses) match no usage.
     async fn list_usages(&self, query: &RecordQuery) -> Result<Page<Usage>>;
 
-    /// Executions without payloads, newest first (by time, then id), a page at a time.
+    /// Executions, a page at a time; without payloads unless they are asked for.
     async fn list_executions(&self, query: &RecordQuery) -> Result<Page<LlmExecution>>;
 
     /// Changes the cost of finished executions, each only if it still has the expected cost, all
@@ -102,8 +102,9 @@ pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
     /// revision, in order.
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>>;
 
-    /// The costs that an execution had before, oldest first. They go with the execution.
-    async fn past_costs(&self, id: ExecutionId) -> Result<Vec<PastCost>>;
+    /// The costs that executions had before, oldest first: one list an id, in order, empty where
+    /// there are none. They go with the execution.
+    async fn past_costs(&self, ids: &[ExecutionId]) -> Result<Vec<Vec<PastCost>>>;
 
     /// Deletes old payloads and old records, at most `limit` of each, oldest first. Deleting
     /// records moves the raw horizon to `raw_before` (never back) in the same transaction.
@@ -165,7 +166,7 @@ pub struct CostRevision {
 }
 
 /// A cost that an execution had, until a [`CostRevision`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastCost {
     /// The cost.
     pub cost: Cost,

@@ -34,9 +34,9 @@ macro_rules! select_versions {
 
 #[async_trait::async_trait]
 impl PromptStore for SqliteStore {
-    async fn insert_prompt(&self, prompt: &Prompt, first: Option<&PromptVersion>) -> Result<()> {
-        let (prompt, first) = (prompt.clone(), first.cloned());
-        self.write(move |_, conn| insert(conn, &prompt, first.as_ref()), |_, _, ()| Ok(())).await
+    async fn insert_prompt(&self, prompt: &Prompt, versions: &[PromptVersion]) -> Result<()> {
+        let (prompt, versions) = (prompt.clone(), versions.to_vec());
+        self.write(move |_, conn| insert(conn, &prompt, &versions), |_, _, ()| Ok(())).await
     }
 
     async fn update_prompt(&self, prompt: &Prompt, version: Option<&PromptVersion>) -> Result<()> {
@@ -105,7 +105,7 @@ impl PromptStore for SqliteStore {
     }
 }
 
-fn insert(conn: &Connection, prompt: &Prompt, first: Option<&PromptVersion>) -> Outcome<()> {
+fn insert(conn: &Connection, prompt: &Prompt, versions: &[PromptVersion]) -> Outcome<()> {
     let id = prompt.id.to_bytes();
     let taken: Option<bool> = conn
         .prepare_cached("SELECT id = ? FROM prompt_engine_prompts WHERE id = ? OR slug = ?")?
@@ -137,7 +137,7 @@ fn insert(conn: &Connection, prompt: &Prompt, first: Option<&PromptVersion>) -> 
         prompt.created_at.as_micros(),
         prompt.updated_at.as_micros(),
     ])?;
-    first.map_or(Ok(()), |version| insert_version(conn, prompt.id, version))
+    versions.iter().try_for_each(|version| insert_version(conn, prompt, version))
 }
 
 fn update(conn: &Connection, prompt: &Prompt, version: Option<&PromptVersion>) -> Outcome<()> {
@@ -156,19 +156,7 @@ fn update(conn: &Connection, prompt: &Prompt, version: Option<&PromptVersion>) -
         ))));
     }
     if let Some(version) = version {
-        let exists: bool = conn
-            .prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM prompt_engine_prompt_versions
-                                WHERE prompt = ? AND number = ?)",
-            )?
-            .query_row(params![id, version.number], |row| row.get(0))?;
-        if exists {
-            return Err(Fault::Judged(Error::conflict(format!(
-                "version {} of the prompt {slug} exists",
-                version.number
-            ))));
-        }
-        insert_version(conn, prompt.id, version)?;
+        insert_version(conn, prompt, version)?;
     }
     conn.prepare_cached(
         "UPDATE prompt_engine_prompts SET
@@ -190,26 +178,33 @@ fn update(conn: &Connection, prompt: &Prompt, version: Option<&PromptVersion>) -
     Ok(())
 }
 
-fn insert_version(conn: &Connection, prompt: PromptId, version: &PromptVersion) -> Outcome<()> {
-    conn.prepare_cached(
-        "INSERT INTO prompt_engine_prompt_versions
+fn insert_version(conn: &Connection, prompt: &Prompt, version: &PromptVersion) -> Outcome<()> {
+    let inserted = conn
+        .prepare_cached(
+            "INSERT INTO prompt_engine_prompt_versions
              (prompt, number, content, system_message, model, temperature, max_tokens, metadata,
               change_description, author, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )?
-    .execute(params![
-        prompt.to_bytes(),
-        version.number,
-        version.content,
-        version.system_message,
-        version.model.as_deref(),
-        version.temperature,
-        version.max_tokens,
-        json(&version.metadata)?,
-        version.change_description,
-        version.author,
-        version.created_at.as_micros(),
-    ])?;
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            prompt.id.to_bytes(),
+            version.number,
+            version.content,
+            version.system_message,
+            version.model.as_deref(),
+            version.temperature,
+            version.max_tokens,
+            json(&version.metadata)?,
+            version.change_description,
+            version.author,
+            version.created_at.as_micros(),
+        ])?;
+    if inserted == 0 {
+        return Err(Fault::Judged(Error::conflict(format!(
+            "version {} of the prompt {} exists",
+            version.number, prompt.slug
+        ))));
+    }
     Ok(())
 }
 

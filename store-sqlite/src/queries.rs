@@ -5,8 +5,8 @@
 use prompt_engine_core::aggregate::Recount;
 use prompt_engine_core::{
     AggregateQuery, AggregateRow, Appended, Attribution, CostRevision, Cursor, ExecutionId, Filter,
-    Label, LlmExecution, Page, PastCost, PromptId, Prune, Pruned, Record, RecordQuery, RecordStore,
-    Result, Revised, Status, TimeRange, Timestamp, Usage, UsageId, codec,
+    Label, LlmExecution, Order, Page, PastCost, PromptId, Prune, Pruned, Record, RecordQuery,
+    RecordStore, Result, Revised, Status, TimeRange, Timestamp, Usage, UsageId, codec,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -108,22 +108,22 @@ impl RecordStore for SqliteStore {
         let (query, limit) = (query.clone(), query.page.limit);
         let found = self.read(move |store, conn| {
             let mut terms = TermReader::new(store.terms(), conn);
-            let mut sql = Sql::new(concat!(
-                "SELECT ",
-                usage_columns!(),
-                " FROM prompt_engine_usages WHERE TRUE"
-            ));
+            let mut sql = Sql::new(concat!("SELECT ", usage_columns!()));
+            sql.payload(query.payloads);
+            sql.push(" FROM prompt_engine_usages WHERE TRUE");
             sql.range(&query.range);
             sql.attribution(&query.filter, &terms)?;
             if let Some(id) = query.usage {
                 sql.and(" AND id = ?", id.to_bytes().to_vec());
             }
-            sql.newest_first(after, limit);
+            sql.ordered(query.order, after, limit);
             let mut select = conn.prepare_cached(&sql.text)?;
             let mut rows = select.query(params_from_iter(&sql.values))?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
-                found.push(rows::usage(row, &mut terms)?);
+                let mut usage = rows::usage(row, &mut terms)?;
+                usage.payload = decoded(row.get(USAGE_PAYLOAD)?)?;
+                found.push(usage);
             }
             Ok(found)
         });
@@ -140,22 +140,22 @@ impl RecordStore for SqliteStore {
         let (query, limit) = (query.clone(), query.page.limit);
         let found = self.read(move |store, conn| {
             let mut terms = TermReader::new(store.terms(), conn);
-            let mut sql = Sql::new(concat!(
-                "SELECT ",
-                execution_columns!(),
-                " FROM prompt_engine_llm_executions WHERE TRUE"
-            ));
+            let mut sql = Sql::new(concat!("SELECT ", execution_columns!()));
+            sql.payload(query.payloads);
+            sql.push(" FROM prompt_engine_llm_executions WHERE TRUE");
             sql.range(&query.range);
             sql.execution(&query.filter, &terms)?;
             if let Some(id) = query.usage {
                 sql.and(" AND usage_id = ?", id.to_bytes().to_vec());
             }
-            sql.newest_first(after, limit);
+            sql.ordered(query.order, after, limit);
             let mut select = conn.prepare_cached(&sql.text)?;
             let mut rows = select.query(params_from_iter(&sql.values))?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
-                found.push(rows::execution(row, &mut terms)?);
+                let mut execution = rows::execution(row, &mut terms)?;
+                execution.payload = decoded(row.get(EXECUTION_PAYLOAD)?)?;
+                found.push(execution);
             }
             Ok(found)
         });
@@ -181,10 +181,11 @@ impl RecordStore for SqliteStore {
         .await
     }
 
-    async fn past_costs(&self, id: ExecutionId) -> Result<Vec<PastCost>> {
+    async fn past_costs(&self, ids: &[ExecutionId]) -> Result<Vec<Vec<PastCost>>> {
+        let ids = ids.to_vec();
         self.read(move |store, conn| {
             let mut terms = TermReader::new(store.terms(), conn);
-            records::past_costs(conn, &mut terms, id)
+            ids.into_iter().map(|id| records::past_costs(conn, &mut terms, id)).collect()
         })
         .await
     }
@@ -215,6 +216,10 @@ fn payload<T: DeserializeOwned>(conn: &Connection, id: Option<i64>) -> Outcome<O
         .prepare_cached("SELECT data FROM prompt_engine_payloads WHERE id = ?")?
         .query_row([id], |row| row.get::<_, Vec<u8>>(0))
         .optional()?;
+    decoded(data)
+}
+
+fn decoded<T: DeserializeOwned>(data: Option<Vec<u8>>) -> Outcome<Option<T>> {
     optional(data, |data| Ok(codec::decode(&data)?))
 }
 
@@ -302,12 +307,29 @@ impl Sql {
         Ok(())
     }
 
-    fn newest_first(&mut self, after: Option<(Timestamp, [u8; 16])>, limit: u32) {
+    /// One more column: what the payload of the row says, or nothing.
+    fn payload(&mut self, wanted: bool) {
+        self.push(if wanted {
+            ", (SELECT p.data FROM prompt_engine_payloads AS p WHERE p.id = payload)"
+        } else {
+            ", NULL"
+        });
+    }
+
+    fn ordered(&mut self, order: Order, after: Option<(Timestamp, [u8; 16])>, limit: u32) {
+        let (behind, by) = match order {
+            Order::NewestFirst => {
+                (" AND (created_at, id) < (?", " ORDER BY created_at DESC, id DESC LIMIT ?")
+            }
+            Order::OldestFirst => {
+                (" AND (created_at, id) > (?", " ORDER BY created_at, id LIMIT ?")
+            }
+        };
         if let Some((at, id)) = after {
-            self.and(" AND (created_at, id) < (?", at.as_micros());
+            self.and(behind, at.as_micros());
             self.and(", ?)", id.to_vec());
         }
-        self.and(" ORDER BY created_at DESC, id DESC LIMIT ?", i64::from(limit) + 1);
+        self.and(by, i64::from(limit) + 1);
     }
 }
 

@@ -150,7 +150,7 @@ async fn a_file_of_schema_version_1_is_brought_up_to_date_with_all_that_is_in_it
     let call = store.execution(ExecutionId::from_bytes([3; 16])).await.unwrap().unwrap();
     assert_eq!((call.service_tier, call.tokens.unwrap().input), (None, 100));
     assert_eq!(call.cost, Some(Cost::unpriced(UnpricedReason::UnknownModel)));
-    assert_eq!(store.past_costs(call.id).await.unwrap(), []);
+    assert_eq!(store.past_costs(&[call.id]).await.unwrap(), [[]]);
     let conn = Connection::open(&path).unwrap();
     let shown: (String, Option<String>) = conn
         .query_row("SELECT cost_kind, service_tier FROM prompt_engine_calls", [], |row| {

@@ -43,8 +43,8 @@ impl Flaky {
 
 #[async_trait]
 impl PromptStore for Flaky {
-    async fn insert_prompt(&self, prompt: &Prompt, first: Option<&PromptVersion>) -> Result<()> {
-        self.reach()?.insert_prompt(prompt, first).await
+    async fn insert_prompt(&self, prompt: &Prompt, versions: &[PromptVersion]) -> Result<()> {
+        self.reach()?.insert_prompt(prompt, versions).await
     }
     async fn update_prompt(&self, prompt: &Prompt, version: Option<&PromptVersion>) -> Result<()> {
         self.reach()?.update_prompt(prompt, version).await
@@ -89,8 +89,8 @@ impl RecordStore for Flaky {
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {
         self.reach()?.revise_costs(revisions).await
     }
-    async fn past_costs(&self, id: ExecutionId) -> Result<Vec<PastCost>> {
-        self.reach()?.past_costs(id).await
+    async fn past_costs(&self, ids: &[ExecutionId]) -> Result<Vec<Vec<PastCost>>> {
+        self.reach()?.past_costs(ids).await
     }
     async fn prune(&self, prune: &Prune) -> Result<Pruned> {
         self.reach()?.prune(prune).await

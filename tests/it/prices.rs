@@ -183,7 +183,7 @@ async fn calls_are_priced_again_by_a_corrected_price_and_keep_their_old_cost() {
 
     let stored = engine.store().execution(first.id).await.unwrap().unwrap();
     assert_eq!(stored.cost.unwrap().usd(), Some("0.0011".parse().unwrap()));
-    let past = engine.store().past_costs(first.id).await.unwrap();
+    let past = engine.store().past_costs(&[first.id]).await.unwrap().concat();
     assert_eq!(past.len(), 1);
     assert_eq!((Some(past[0].cost), &past[0].priced_model), (first.cost, &first.priced_model));
     assert_eq!(all().apply().await.unwrap().total.calls, 0);

@@ -184,7 +184,7 @@ impl Analytics {
         let mut filter = query.filter.clone();
         filter.statuses = statuses;
         let page = PageQuery { limit: RECENT, after: None };
-        let list = RecordQuery { range: query.range, filter, usage: None, page };
+        let list = RecordQuery { range: query.range, filter, page, ..RecordQuery::default() };
         let listed = self.store.list_executions(&list).await?.items;
         try_join_all(listed.into_iter().map(async |one| {
             let whole = self.store.execution(one.id).await?;

@@ -84,7 +84,7 @@ async fn prompt(store: &MemoryStore, slug: &str) -> PromptId {
         created_at: now,
         updated_at: now,
     };
-    store.insert_prompt(&prompt, None).await.unwrap();
+    store.insert_prompt(&prompt, &[]).await.unwrap();
     id
 }
 

@@ -1,5 +1,7 @@
 //! Texts that stores trip over: wildcards, quotes, NUL, nothing, a megabyte, the last code point.
 
+use std::slice;
+
 use serde_json::{Map, Value, json};
 
 use super::Fixture;
@@ -188,7 +190,7 @@ pub async fn prompts_hold_any_text(fx: Fixture) {
             author: Some(text),
             ..version
         };
-        fx.store.insert_prompt(&prompt, Some(&version)).await.unwrap();
+        fx.store.insert_prompt(&prompt, slice::from_ref(&version)).await.unwrap();
         assert!(fx.store.prompt(prompt.id).await.unwrap().as_ref() == Some(&prompt), "{n}");
         assert!(fx.store.version(prompt.id, 1).await.unwrap() == Some(version), "{n}");
     }

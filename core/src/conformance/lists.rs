@@ -6,7 +6,7 @@ use super::arbitrary::{Arbitrary, at, at_micros, bytes, call, label};
 use super::{Fixture, refused};
 use crate::error::ErrorKind;
 use crate::id::{ExecutionId, PromptId, UsageId};
-use crate::query::{Cursor, Filter, PageQuery, RecordQuery};
+use crate::query::{Cursor, Filter, Order, PageQuery, RecordQuery};
 use crate::record::{LlmExecution, Record, Usage};
 use crate::status::Status;
 use crate::time::TimeRange;
@@ -114,7 +114,8 @@ pub async fn every_filter_finds_what_it_should(fx: Fixture) {
                     && range.to.is_none_or(|to| moment < to)
             };
             let page = PageQuery { limit: 7, after: None };
-            let query = RecordQuery { range, filter: filter.clone(), usage: None, page };
+            let query =
+                RecordQuery { range, filter: filter.clone(), page, ..RecordQuery::default() };
             let mut expected = all_usages.clone();
             expected.retain(|usage| inside(usage.created_at) && filter.matches_usage(usage));
             assert_eq!(usages(&fx, &query).await, expected, "{query:?}");
@@ -123,6 +124,53 @@ pub async fn every_filter_finds_what_it_should(fx: Fixture) {
             assert_eq!(executions(&fx, &query).await, expected, "{query:?}");
         }
     }
+}
+
+/// The oldest first is the newest first turned round, whatever the size of a page, with a filter too.
+pub async fn oldest_first_is_the_list_turned_round(fx: Fixture) {
+    let mut random = Arbitrary::new(33, 86_400);
+    let records: Vec<Record> = (0..60).flat_map(|_| random.records()).collect();
+    fx.append(&records).await;
+    let (mut all_usages, mut all_executions) = listed(&records);
+    all_usages.reverse();
+    all_executions.reverse();
+    let only_openai = Filter { provider: Some(label("openai")), ..Filter::default() };
+    let range = TimeRange { from: Some(at(20_000)), to: Some(at(60_000)) };
+    for limit in [1, 7, 1_000] {
+        for (range, filter) in [(TimeRange::all(), Filter::default()), (range, only_openai.clone())]
+        {
+            let page = PageQuery { limit, after: None };
+            let order = Order::OldestFirst;
+            let query = RecordQuery { range, filter, order, page, ..RecordQuery::default() };
+            let mut expected = all_usages.clone();
+            expected.retain(|usage| {
+                query.range.contains(usage.created_at) && query.filter.matches_usage(usage)
+            });
+            assert_eq!(usages(&fx, &query).await, expected, "{query:?}");
+            let mut expected = all_executions.clone();
+            expected.retain(|call| {
+                query.range.contains(call.created_at) && query.filter.matches_execution(call)
+            });
+            assert_eq!(executions(&fx, &query).await, expected, "{query:?}");
+        }
+    }
+}
+
+/// A list holds payloads where they are asked for, and says where there is none.
+pub async fn lists_hold_payloads_where_they_are_asked_for(fx: Fixture) {
+    let (mut bare_usage, mut bare_execution) = call(at(1));
+    (bare_usage.payload, bare_execution.payload) = (None, None);
+    let (usage, execution) = call(at(2));
+    let (younger_usage, younger_execution) = call(at(3));
+    let expected_usages = [bare_usage, usage, younger_usage];
+    let expected_executions = [bare_execution, execution, younger_execution];
+    fx.append(&expected_usages.clone().map(Record::from)).await;
+    fx.append(&expected_executions.clone().map(Record::from)).await;
+    let page = PageQuery { limit: 2, after: None };
+    let order = Order::OldestFirst;
+    let query = RecordQuery { order, payloads: true, page, ..RecordQuery::default() };
+    assert_eq!(usages(&fx, &query).await, expected_usages);
+    assert_eq!(executions(&fx, &query).await, expected_executions);
 }
 
 /// The executions of a usage, and the usage itself.

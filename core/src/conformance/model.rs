@@ -11,8 +11,8 @@ use crate::error::{ErrorKind, Result};
 use crate::id::{CostConfigId, ExecutionId, PromptId};
 use crate::memory::MemoryStore;
 use crate::price::CostConfig;
-use crate::prompt::Prompt;
-use crate::query::{PageQuery, RecordQuery};
+use crate::prompt::{Prompt, PromptVersion};
+use crate::query::{Order, PageQuery, RecordQuery};
 use crate::record::{LlmExecution, Record};
 use crate::store::{
     CostRevision, CostStore, PriceList, PromptStore, Prune, Pruned, RecordStore, Store,
@@ -232,9 +232,12 @@ impl Run {
             let (mut new, mut first) = prompt(&slug);
             let id = PromptId::from_bytes(bytes(&mut self.random.rng));
             (new.id, first.prompt_id) = (id, id);
-            let first = self.random.rng.bool().then_some(&first);
-            let found = store.insert_prompt(&new, first).await;
-            let expected = self.model.insert_prompt(&new, first).await;
+            let versions: Vec<PromptVersion> = (0..self.random.rng.u32(0..4))
+                .map(|n| PromptVersion { number: n + 1, ..first.clone() })
+                .collect();
+            new.latest_version = versions.last().map_or(0, |last| last.number);
+            let found = store.insert_prompt(&new, &versions).await;
+            let expected = self.model.insert_prompt(&new, &versions).await;
             if expected.is_ok() {
                 self.prompts.push(new.clone());
             }
@@ -301,8 +304,8 @@ impl Run {
             self.sent.get(self.step % self.sent.len().max(1))
         {
             let id = execution.id;
-            let found = store.past_costs(id).await;
-            let expected = self.model.past_costs(id).await;
+            let found = store.past_costs(&[id, ExecutionId::new(), id]).await;
+            let expected = self.model.past_costs(&[id, ExecutionId::new(), id]).await;
             self.same(found, expected, &id);
         }
         self.doing = match self.doing {
@@ -324,7 +327,9 @@ impl Run {
         let AggregateQuery { range, filter, .. } = arbitrary_query(&mut self.random);
         let limit = self.random.rng.u32(1..30);
         let page = PageQuery { limit, after: None };
-        let mut query = RecordQuery { range, filter, usage: None, page };
+        let mut query = RecordQuery { range, filter, page, ..RecordQuery::default() };
+        query.order = self.random.one(&[Order::NewestFirst, Order::OldestFirst]);
+        query.payloads = self.random.rng.bool();
         if self.random.rng.u8(..6) == 0
             && !self.sent.is_empty()
             && let Record::Usage(usage) = self.random.one(&self.sent)

@@ -1,5 +1,6 @@
 //! Prompts and their versions: identity, races, lists.
 
+use std::slice;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -35,7 +36,7 @@ pub async fn a_prompt_and_its_first_version_read_back_as_written(fx: Fixture) {
     });
     version.metadata = json!({"small": 5e-324, "large": f64::MAX, "int": u64::MAX, "n": i64::MIN});
     version.temperature = Some(2.0 - f64::EPSILON);
-    fx.store.insert_prompt(&prompt, Some(&version)).await.unwrap();
+    fx.store.insert_prompt(&prompt, slice::from_ref(&version)).await.unwrap();
     assert_eq!(fx.store.prompt_by_slug(&prompt.slug).await.unwrap().as_ref(), Some(&prompt));
     assert_eq!(fx.store.prompt(prompt.id).await.unwrap().as_ref(), Some(&prompt));
     assert_eq!(fx.store.version(prompt.id, 1).await.unwrap(), Some(version));
@@ -57,7 +58,7 @@ pub async fn a_version_without_settings_reads_back_without_them(fx: Fixture) {
         author: None,
         ..first
     };
-    fx.store.insert_prompt(&prompt, Some(&bare)).await.unwrap();
+    fx.store.insert_prompt(&prompt, slice::from_ref(&bare)).await.unwrap();
     assert_eq!(fx.store.version(prompt.id, 1).await.unwrap().as_ref(), Some(&bare));
     let empty = PromptVersion {
         number: 2,
@@ -76,7 +77,7 @@ pub async fn a_version_without_settings_reads_back_without_them(fx: Fixture) {
 /// Floats come back bit for bit.
 pub async fn temperatures_read_back_bit_for_bit(fx: Fixture) {
     let (mut prompt, first) = prompt("floats");
-    fx.store.insert_prompt(&prompt, Some(&first)).await.unwrap();
+    fx.store.insert_prompt(&prompt, slice::from_ref(&first)).await.unwrap();
     let mut rng = fastrand::Rng::with_seed(11);
     for number in 2..50 {
         let number_of = rng.f64() * 2.0;
@@ -94,7 +95,7 @@ pub async fn a_prompt_may_have_no_version_yet(fx: Fixture) {
     let (mut prompt, version) = prompt("draft");
     prompt =
         Prompt { active_version: None, latest_version: 0, status: PromptStatus::Draft, ..prompt };
-    fx.store.insert_prompt(&prompt, None).await.unwrap();
+    fx.store.insert_prompt(&prompt, &[]).await.unwrap();
     assert_eq!(fx.store.prompt(prompt.id).await.unwrap().as_ref(), Some(&prompt));
     let page = fx.store.list_versions(prompt.id, &PageQuery::default()).await.unwrap();
     assert_eq!((page.items, page.next), (vec![], None));
@@ -102,27 +103,51 @@ pub async fn a_prompt_may_have_no_version_yet(fx: Fixture) {
     assert_eq!(fx.store.version(prompt.id, 1).await.unwrap(), Some(version));
 }
 
+/// A prompt that was elsewhere before arrives as it is: at its revision, with all its versions.
+pub async fn a_prompt_arrives_with_all_its_versions(fx: Fixture) {
+    let (prompt, first) = prompt("moved");
+    let arrived = Prompt { active_version: Some(2), latest_version: 3, revision: 17, ..prompt };
+    let versions = [first, version(&arrived, 3), version(&arrived, 2)];
+    fx.store.insert_prompt(&arrived, &versions).await.unwrap();
+    assert_eq!(fx.store.prompt(arrived.id).await.unwrap().as_ref(), Some(&arrived));
+    let page = fx.store.list_versions(arrived.id, &PageQuery::default()).await.unwrap();
+    let [first, third, second] = versions;
+    assert_eq!(page.items, [third, second, first]);
+    let next = next(&arrived, 4);
+    assert_eq!(next.revision, 18);
+    fx.store.update_prompt(&next, Some(&version(&arrived, 4))).await.unwrap();
+}
+
+/// Two versions of one number are refused, and with them the prompt.
+pub async fn versions_of_one_number_arrive_not_at_all(fx: Fixture) {
+    let (prompt, first) = prompt("twice");
+    let versions = [first.clone(), version(&prompt, 2), first];
+    refused(fx.store.insert_prompt(&prompt, &versions).await, ErrorKind::Conflict);
+    assert_eq!(fx.store.prompt_by_slug(&prompt.slug).await.unwrap(), None);
+    assert_eq!(fx.store.version(prompt.id, 2).await.unwrap(), None);
+}
+
 /// A slug and an id are taken once and for all; the loser leaves nothing behind.
 pub async fn a_taken_slug_or_id_conflicts_and_changes_nothing(fx: Fixture) {
     let (first, version) = prompt("taken");
-    fx.store.insert_prompt(&first, Some(&version)).await.unwrap();
+    fx.store.insert_prompt(&first, slice::from_ref(&version)).await.unwrap();
     let (same_slug, its_version) = prompt("taken");
-    let result = fx.store.insert_prompt(&same_slug, Some(&its_version)).await;
+    let result = fx.store.insert_prompt(&same_slug, slice::from_ref(&its_version)).await;
     refused(result, ErrorKind::Conflict);
     assert_eq!(fx.store.prompt(same_slug.id).await.unwrap(), None);
     assert_eq!(fx.store.version(same_slug.id, 1).await.unwrap(), None);
     let (other, _) = prompt("other");
     let same_id = Prompt { id: first.id, ..other };
-    refused(fx.store.insert_prompt(&same_id, None).await, ErrorKind::Conflict);
+    refused(fx.store.insert_prompt(&same_id, &[]).await, ErrorKind::Conflict);
     assert_eq!(fx.store.prompt_by_slug(&same_id.slug).await.unwrap(), None);
     assert_eq!(fx.store.prompt(first.id).await.unwrap().as_ref(), Some(&first));
-    refused(fx.store.insert_prompt(&first, Some(&version)).await, ErrorKind::Conflict);
+    refused(fx.store.insert_prompt(&first, slice::from_ref(&version)).await, ErrorKind::Conflict);
 }
 
 /// An update names the revision it was made from.
 pub async fn an_update_of_a_stale_revision_conflicts_and_changes_nothing(fx: Fixture) {
     let (first, version_1) = prompt("stale");
-    fx.store.insert_prompt(&first, Some(&version_1)).await.unwrap();
+    fx.store.insert_prompt(&first, slice::from_ref(&version_1)).await.unwrap();
     let second = next(&first, 2);
     fx.store.update_prompt(&second, Some(&version(&first, 2))).await.unwrap();
     for revision in [0, 1, 2, 4, u64::from(u32::MAX)] {
@@ -137,7 +162,7 @@ pub async fn an_update_of_a_stale_revision_conflicts_and_changes_nothing(fx: Fix
 /// A version that exists is never overwritten, and its prompt is not either.
 pub async fn a_taken_version_number_conflicts_and_changes_nothing(fx: Fixture) {
     let (first, version_1) = prompt("versions");
-    fx.store.insert_prompt(&first, Some(&version_1)).await.unwrap();
+    fx.store.insert_prompt(&first, slice::from_ref(&version_1)).await.unwrap();
     let other = PromptVersion { content: "Another".to_owned(), ..version_1.clone() };
     let result = fx.store.update_prompt(&next(&first, 1), Some(&other)).await;
     refused(result, ErrorKind::Conflict);
@@ -157,7 +182,7 @@ pub async fn an_update_of_an_unknown_prompt_is_not_found(fx: Fixture) {
 /// Of many writers of version 4 one wins, with its prompt and its version.
 pub async fn of_racing_writers_of_version_4_exactly_one_wins(fx: Fixture) {
     let (mut prompt, first) = prompt("race");
-    fx.store.insert_prompt(&prompt, Some(&first)).await.unwrap();
+    fx.store.insert_prompt(&prompt, slice::from_ref(&first)).await.unwrap();
     for number in 2..=3 {
         prompt = next(&prompt, number);
         fx.store.update_prompt(&prompt, Some(&version(&prompt, number))).await.unwrap();
@@ -188,7 +213,7 @@ pub async fn of_racing_inserts_of_a_slug_exactly_one_wins(fx: Fixture) {
         let store = Arc::clone(&fx.store);
         tokio::spawn(async move {
             let (prompt, version) = prompt("race");
-            let won = match store.insert_prompt(&prompt, Some(&version)).await {
+            let won = match store.insert_prompt(&prompt, slice::from_ref(&version)).await {
                 Ok(()) => true,
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.chain());
@@ -211,7 +236,7 @@ pub async fn of_racing_inserts_of_a_slug_exactly_one_wins(fx: Fixture) {
 /// Activating an older version is an update like any other, and so is going back.
 pub async fn activation_and_rollback_are_kept(fx: Fixture) {
     let (first, version_1) = prompt("rollback");
-    fx.store.insert_prompt(&first, Some(&version_1)).await.unwrap();
+    fx.store.insert_prompt(&first, slice::from_ref(&version_1)).await.unwrap();
     let second = next(&first, 2);
     fx.store.update_prompt(&second, Some(&version(&first, 2))).await.unwrap();
     let back = Prompt {
@@ -236,8 +261,8 @@ pub async fn activation_and_rollback_are_kept(fx: Fixture) {
 pub async fn versions_are_listed_newest_first_page_by_page(fx: Fixture) {
     let (mut prompt, first) = prompt("listed");
     let (other, other_version) = super::arbitrary::prompt("another");
-    fx.store.insert_prompt(&prompt, Some(&first)).await.unwrap();
-    fx.store.insert_prompt(&other, Some(&other_version)).await.unwrap();
+    fx.store.insert_prompt(&prompt, slice::from_ref(&first)).await.unwrap();
+    fx.store.insert_prompt(&other, slice::from_ref(&other_version)).await.unwrap();
     for number in 2..=12 {
         prompt = next(&prompt, number);
         fx.store.update_prompt(&prompt, Some(&version(&prompt, number))).await.unwrap();
@@ -263,7 +288,7 @@ pub async fn prompts_are_listed_by_slug_page_by_page(fx: Fixture) {
     let mut slugs = ["b", "a", "a-b", "ab", "a1", "1", "-", "10", "2", "z-z", "b0", "b-"];
     for slug in slugs {
         let (prompt, version) = prompt(slug);
-        fx.store.insert_prompt(&prompt, Some(&version)).await.unwrap();
+        fx.store.insert_prompt(&prompt, slice::from_ref(&version)).await.unwrap();
     }
     slugs.sort_unstable();
     for limit in [1, 5, 12, 50, u32::MAX] {
@@ -288,7 +313,7 @@ pub async fn prompts_are_listed_by_slug_page_by_page(fx: Fixture) {
 /// A cursor of another list is refused.
 pub async fn prompt_lists_refuse_a_foreign_cursor(fx: Fixture) {
     let (prompt, version) = prompt("a");
-    fx.store.insert_prompt(&prompt, Some(&version)).await.unwrap();
+    fx.store.insert_prompt(&prompt, slice::from_ref(&version)).await.unwrap();
     let usage = Cursor::Usage(at(0), [0; 16]);
     let execution = Cursor::Execution(at(0), [0; 16]);
     for after in [usage.clone(), execution.clone(), Cursor::Version(1)] {

@@ -1,5 +1,7 @@
 //! What was written is there when the store is opened again.
 
+use std::slice;
+
 use super::Fixture;
 use super::arbitrary::{Arbitrary, at, next, price, prompt, version};
 use crate::aggregate::{AggregateQuery, Dimension};
@@ -13,7 +15,7 @@ pub async fn everything_is_there_after_opening_again(fx: Fixture) {
     let records: Vec<Record> = (0..100).flat_map(|_| random.records()).collect();
     fx.append(&records).await;
     let (first, first_version) = prompt("kept");
-    fx.store.insert_prompt(&first, Some(&first_version)).await.unwrap();
+    fx.store.insert_prompt(&first, slice::from_ref(&first_version)).await.unwrap();
     let second = next(&first, 2);
     fx.store.update_prompt(&second, Some(&version(&first, 2))).await.unwrap();
     let generation = fx.store.price_generation().await.unwrap();

@@ -12,6 +12,10 @@ use crate::id::{CostConfigId, ExecutionId};
 use crate::record::{LlmExecution, Record};
 use crate::store::{CostRevision, PastCost, Prune, Revised};
 
+async fn past(fx: &Fixture, id: ExecutionId) -> Vec<PastCost> {
+    fx.store.past_costs(&[id]).await.unwrap().concat()
+}
+
 fn revision(execution: &LlmExecution, expected: Cost, new: Cost) -> CostRevision {
     let (id, priced_model) = (execution.id, Some(label("revised")));
     CostRevision { id, expected, new, priced_model, at: at(1_000) }
@@ -98,8 +102,8 @@ pub async fn replaced_costs_are_kept_oldest_first(fx: Fixture) {
     let (_, execution) = call(at(0));
     let (_, other) = call(at(0));
     fx.append(&[execution.clone().into(), other.clone().into()]).await;
-    assert_eq!(fx.store.past_costs(execution.id).await.unwrap(), []);
-    assert_eq!(fx.store.past_costs(ExecutionId::new()).await.unwrap(), []);
+    assert_eq!(past(&fx, execution.id).await, []);
+    assert_eq!(past(&fx, ExecutionId::new()).await, []);
     let first = execution.cost.unwrap();
     let unknown = Cost::unpriced(UnpricedReason::MissingRate);
     let costs = [first, reported(1), unknown, Cost::LocalCache, first];
@@ -121,11 +125,35 @@ pub async fn replaced_costs_are_kept_oldest_first(fx: Fixture) {
         .zip(costs.into_iter().zip(models))
         .map(|(n, (cost, priced_model))| PastCost { cost, priced_model, replaced_at: at(10 - n) })
         .collect();
-    assert_eq!(fx.store.past_costs(execution.id).await.unwrap(), expected);
-    assert_eq!(fx.store.past_costs(other.id).await.unwrap(), []);
+    assert_eq!(past(&fx, execution.id).await, expected);
+    assert_eq!(past(&fx, other.id).await, []);
     let id = execution.id;
     let fx = fx.reopened().await;
-    assert_eq!(fx.store.past_costs(id).await.unwrap(), expected);
+    assert_eq!(past(&fx, id).await, expected);
+}
+
+/// The past costs of several executions come as a list each, in the order that was asked for.
+pub async fn past_costs_of_many_come_one_list_each(fx: Fixture) {
+    let calls: Vec<LlmExecution> = (0..50).map(|n| call(at(n)).1).collect();
+    let records: Vec<Record> = calls.iter().cloned().map(Record::from).collect();
+    fx.append(&records).await;
+    let revise = |call: &LlmExecution| revision(call, call.cost.unwrap(), reported(9));
+    let revisions: Vec<CostRevision> = calls.iter().skip(1).step_by(2).map(revise).collect();
+    fx.store.revise_costs(&revisions).await.unwrap();
+    let ids: Vec<ExecutionId> = calls.iter().rev().map(|call| call.id).collect();
+    let lists = fx.store.past_costs(&ids).await.unwrap();
+    let expected: Vec<Vec<Cost>> = (0..50_usize)
+        .rev()
+        .map(|n| if n % 2 == 1 { vec![calls[n].cost.unwrap()] } else { vec![] })
+        .collect();
+    let found: Vec<Vec<Cost>> =
+        lists.iter().map(|list| list.iter().map(|past| past.cost).collect()).collect();
+    assert_eq!(found, expected);
+    let twice = [calls[1].id, ExecutionId::new(), calls[1].id];
+    let lens: Vec<usize> =
+        fx.store.past_costs(&twice).await.unwrap().iter().map(Vec::len).collect();
+    assert_eq!(lens, [1, 0, 1]);
+    assert!(fx.store.past_costs(&[]).await.unwrap().is_empty());
 }
 
 /// Past costs go with their execution, and with no other.
@@ -137,11 +165,11 @@ pub async fn past_costs_go_with_their_execution(fx: Fixture) {
     fx.store.revise_costs(&revisions).await.unwrap();
     let prune = Prune { payloads_before: Some(at(9)), raw_before: None, limit: 10 };
     fx.store.prune(&prune).await.unwrap();
-    assert_eq!(fx.store.past_costs(old.id).await.unwrap().len(), 1);
+    assert_eq!(past(&fx, old.id).await.len(), 1);
     let prune = Prune { payloads_before: None, raw_before: Some(at(5)), limit: 10 };
     fx.store.prune(&prune).await.unwrap();
-    assert_eq!(fx.store.past_costs(old.id).await.unwrap(), []);
-    assert_eq!(fx.store.past_costs(young.id).await.unwrap().len(), 1);
+    assert_eq!(past(&fx, old.id).await, []);
+    assert_eq!(past(&fx, young.id).await.len(), 1);
 }
 
 /// Sums follow a revision, from known to unknown and back.

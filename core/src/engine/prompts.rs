@@ -1,6 +1,8 @@
 //! Creating and changing prompts: every change of text makes the next version.
 //! Invariant: versions never change; of two writers who saw the same prompt one gets a `Conflict`.
 
+use std::slice;
+
 use serde_json::{Map, Value};
 
 use super::Engine;
@@ -148,7 +150,7 @@ impl Prompts {
         };
         prompt.validate()?;
         version.validate()?;
-        self.engine.store().insert_prompt(&prompt, Some(&version)).await?;
+        self.engine.store().insert_prompt(&prompt, slice::from_ref(&version)).await?;
         self.engine.inner.cache.forget(&prompt.slug);
         Ok((prompt, version))
     }

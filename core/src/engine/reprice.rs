@@ -132,7 +132,7 @@ impl Reprice {
         loop {
             let page = PageQuery { limit: BATCH, after: after.take() };
             let (range, filter) = (self.range, self.filter.clone());
-            let query = RecordQuery { range, filter, usage: None, page };
+            let query = RecordQuery { range, filter, page, ..RecordQuery::default() };
             let page = store.list_executions(&query).await?;
             done.calls += page.items.len() as u64;
             let now = Timestamp::now();

@@ -124,7 +124,7 @@ impl RecordStore for Fake {
     async fn revise_costs(&self, _: &[CostRevision]) -> Result<Vec<Revised>> {
         unused()
     }
-    async fn past_costs(&self, _: ExecutionId) -> Result<Vec<PastCost>> {
+    async fn past_costs(&self, _: &[ExecutionId]) -> Result<Vec<Vec<PastCost>>> {
         unused()
     }
     async fn prune(&self, _: &Prune) -> Result<Pruned> {
