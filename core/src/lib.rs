@@ -10,6 +10,7 @@ pub mod conformance;
 mod cost;
 mod engine;
 pub mod error;
+mod file_url;
 pub mod histogram;
 mod id;
 mod label;
@@ -41,6 +42,7 @@ pub use engine::{
     Reprice, Repriced, UsageHandle, UsageLog, VersionDraft,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use file_url::FileUrl;
 pub use id::{CostConfigId, ExecutionId, PromptId, UsageId};
 pub use label::Label;
 pub use llm::{

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use prompt_engine_core::{Error, ErrorKind, Result};
+use prompt_engine_core::{Error, ErrorKind, FileUrl, Result};
 
 /// When a commit counts as written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -79,71 +79,37 @@ impl SqliteConfig {
     /// `Invalid`, naming the parameter, if it is not known or has no such value; `Unsupported` for
     /// a database in memory.
     pub fn from_url(url: &str) -> Result<Self> {
-        let refuse = |what: String| Error::invalid(format!("{url:?}: {what}"));
-        let rest = url
-            .strip_prefix("sqlite:")
-            .ok_or_else(|| refuse("a SQLite URL starts with sqlite://".to_owned()))?;
-        let rest = rest.strip_prefix("//").unwrap_or(rest);
-        let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-        if path == ":memory:" {
+        let url = FileUrl::parse(url, "sqlite")?;
+        if url.path.as_os_str() == ":memory:" {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("{url:?}: SQLite is for files here; for a store in memory use memory:"),
+                "SQLite is for files here; for a store in memory use memory:",
             ));
         }
-        if path.is_empty() {
-            return Err(refuse("it names no file".to_owned()));
-        }
-        let path = percent_decoded(path)
-            .ok_or_else(|| refuse("a % in the path must be written %25".to_owned()))?;
-        let mut config = Self::new(path);
-        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let wrong = |takes: &str| refuse(format!("{name} takes {takes}, not {value:?}"));
+        let mut config = Self::new(&url.path);
+        for (name, value) in url.parameters() {
             match name {
                 "synchronous" => {
                     config.synchronous = match value {
                         "normal" => Synchronous::Normal,
                         "full" => Synchronous::Full,
-                        _ => return Err(wrong("normal or full")),
+                        _ => return Err(url.wrong_value(name, value, "normal or full")),
                     };
                 }
                 "busy_timeout_ms" => {
-                    let ms: u32 = value.parse().map_err(|_| wrong("milliseconds"))?;
+                    let ms: u32 =
+                        value.parse().map_err(|_| url.wrong_value(name, value, "milliseconds"))?;
                     config.busy_timeout = Duration::from_millis(ms.into());
                 }
                 "readers" => {
                     config.readers = match value.parse() {
                         Ok(readers @ 1..=256) => readers,
-                        _ => return Err(wrong("a number from 1 to 256")),
+                        _ => return Err(url.wrong_value(name, value, "a number from 1 to 256")),
                     };
                 }
-                _ => {
-                    return Err(refuse(format!(
-                        "{name:?} is not a parameter; there are synchronous, busy_timeout_ms \
-                         and readers"
-                    )));
-                }
+                _ => return Err(url.unknown(name, "synchronous, busy_timeout_ms and readers")),
             }
         }
         Ok(config)
     }
-}
-
-/// `text` with `%XX` replaced by the byte; `None` if an escape is not one, or the bytes are no text.
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let (hex, after) = rest.split_at_checked(2)?;
-        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|n| u8::try_from(n).ok());
-        bytes.push(16 * digit(hex[0])? + digit(hex[1])?);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok()
 }

@@ -63,6 +63,10 @@ impl From<Located> for Error {
     fn from(Located { path, fault }: Located) -> Self {
         let file = path.display();
         let (kind, sentence) = match &fault {
+            // What core could not read back is said of the file it was in.
+            Fault::Judged(error) if error.kind() == ErrorKind::Corrupt => {
+                (ErrorKind::Corrupt, format!("the SQLite file {file} holds what was never written"))
+            }
             Fault::Judged(_) => {
                 let Fault::Judged(error) = fault else { unreachable!("matched above") };
                 return error;
