@@ -1,0 +1,255 @@
+//! The tables and their keys: see `docs/redb-format.md`.
+//! Invariant: the order of keys is the order of what they mean, so a range of keys is a range of time.
+
+use std::ops::Bound;
+
+use prompt_engine_core::{Order, TimeRange, Timestamp};
+use redb::TableDefinition;
+
+use crate::error::{Fault, Outcome};
+
+/// The version of the format, and of each value.
+pub(crate) const VERSION: u8 = 1;
+
+/// The 16 bytes of an id.
+pub(crate) type Id = [u8; 16];
+/// Start time and id: what records are ordered by.
+pub(crate) type Place = [u8; 24];
+/// A place in the past costs: that of the execution, and a number.
+pub(crate) type PastKey = [u8; 28];
+/// A prompt and the number of a version.
+pub(crate) type VersionKey = [u8; 20];
+/// A table of rows, or of payloads.
+pub(crate) type Rows = TableDefinition<'static, Place, &'static [u8]>;
+/// A table of ids, which answers when their records started.
+pub(crate) type Ids = TableDefinition<'static, Id, &'static [u8]>;
+/// A set of index keys.
+pub(crate) type Index = TableDefinition<'static, &'static [u8], ()>;
+
+pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+pub(crate) const TERMS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("terms");
+pub(crate) const PAST_COSTS: TableDefinition<'_, PastKey, &[u8]> =
+    TableDefinition::new("past_costs");
+pub(crate) const PROMPTS: TableDefinition<'_, Id, &[u8]> = TableDefinition::new("prompts");
+pub(crate) const PROMPT_SLUGS: TableDefinition<'_, &str, &[u8]> =
+    TableDefinition::new("prompt_slugs");
+pub(crate) const PROMPT_VERSIONS: TableDefinition<'_, VersionKey, &[u8]> =
+    TableDefinition::new("prompt_versions");
+pub(crate) const PRICES: TableDefinition<'_, Id, &[u8]> = TableDefinition::new("prices");
+
+/// The four tables of a kind of record.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    pub(crate) rows: Rows,
+    pub(crate) ids: Ids,
+    pub(crate) index: Index,
+    pub(crate) payloads: Rows,
+}
+
+pub(crate) const USAGES: Kind = Kind {
+    rows: TableDefinition::new("usages"),
+    ids: TableDefinition::new("usage_ids"),
+    index: TableDefinition::new("usage_index"),
+    payloads: TableDefinition::new("usage_payloads"),
+};
+
+pub(crate) const EXECUTIONS: Kind = Kind {
+    rows: TableDefinition::new("executions"),
+    ids: TableDefinition::new("execution_ids"),
+    index: TableDefinition::new("execution_index"),
+    payloads: TableDefinition::new("execution_payloads"),
+};
+
+/// A number whose bytes are ordered as numbers are.
+fn ordered(number: i64) -> [u8; 8] {
+    (number.cast_unsigned() ^ 1 << 63).to_be_bytes()
+}
+
+fn number(bytes: [u8; 8]) -> i64 {
+    (u64::from_be_bytes(bytes) ^ 1 << 63).cast_signed()
+}
+
+/// The moment of stored microseconds.
+pub(crate) fn moment(micros: i64) -> Outcome<Timestamp> {
+    Timestamp::from_micros(micros).map_err(|error| Fault::Row(error.to_string()))
+}
+
+/// Where a record of this start and id lies.
+pub(crate) fn place(at: Timestamp, id: Id) -> Place {
+    let mut place = [0; 24];
+    place[..8].copy_from_slice(&ordered(at.as_micros()));
+    place[8..].copy_from_slice(&id);
+    place
+}
+
+/// The first place of a moment.
+pub(crate) fn first_of(at: Timestamp) -> Place {
+    place(at, [0; 16])
+}
+
+/// The start time and the id of a place.
+pub(crate) fn split(place: Place) -> Outcome<(Timestamp, Id)> {
+    let [a, b, c, d, e, f, g, h, id @ ..] = place;
+    let at = moment(number([a, b, c, d, e, f, g, h]))?;
+    Ok((at, id))
+}
+
+/// A number as a value.
+pub(crate) fn number_value(number: i64) -> [u8; 9] {
+    let mut value = [VERSION; 9];
+    value[1..].copy_from_slice(&ordered(number));
+    value
+}
+
+/// The number of a value.
+pub(crate) fn number_of(value: &[u8]) -> Outcome<i64> {
+    match value.split_first() {
+        Some((&VERSION, rest)) => rest
+            .try_into()
+            .map(number)
+            .map_err(|_| Fault::Row("a number has not eight bytes".to_owned())),
+        Some((&found, _)) => Err(Fault::Version { found, known: VERSION }),
+        None => Err(Fault::Row("a number has no bytes".to_owned())),
+    }
+}
+
+/// The place of a record of this `id`, whose entry in the table of ids is `value`.
+pub(crate) fn place_of(id: Id, value: &[u8]) -> Outcome<Place> {
+    let at = moment(number_of(value)?)?;
+    Ok(place(at, id))
+}
+
+pub(crate) fn past_key(place: Place, number: u32) -> PastKey {
+    let mut key = [0; 28];
+    key[..24].copy_from_slice(&place);
+    key[24..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+pub(crate) fn version_key(prompt: Id, number: u32) -> VersionKey {
+    let mut key = [0; 20];
+    key[..16].copy_from_slice(&prompt);
+    key[16..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// What an index is asked for: the start of its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry<'a> {
+    Prompt(u32),
+    Model(u32),
+    Status(u8),
+    Session(&'a str),
+    User(&'a str),
+    Usage(Id),
+}
+
+impl Entry<'_> {
+    /// The bytes before the place.
+    pub(crate) fn prefix(self) -> Vec<u8> {
+        let text = |letter: u8, text: &str| [&[letter], text.as_bytes(), &[0]].concat();
+        match self {
+            Self::Prompt(term) => [&b"p"[..], &term.to_be_bytes()].concat(),
+            Self::Model(term) => [&b"m"[..], &term.to_be_bytes()].concat(),
+            Self::Status(code) => vec![b't', code],
+            Self::Session(session) => text(b's', session),
+            Self::User(user) => text(b'u', user),
+            Self::Usage(id) => [&b"c"[..], &id].concat(),
+        }
+    }
+
+    /// The key of the record at `place`.
+    pub(crate) fn key(self, place: Place) -> Vec<u8> {
+        let mut key = self.prefix();
+        key.extend(place);
+        key
+    }
+}
+
+/// The place at the end of an index key.
+pub(crate) fn place_in(key: &[u8]) -> Outcome<Place> {
+    key.last_chunk().copied().ok_or_else(|| Fault::Row("an index key is too short".to_owned()))
+}
+
+/// A stretch of places.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stretch {
+    pub(crate) from: Bound<Place>,
+    pub(crate) to: Bound<Place>,
+}
+
+impl Stretch {
+    /// The places of `range` that come behind `after` in this order.
+    pub(crate) fn new(range: &TimeRange, order: Order, after: Option<Place>) -> Self {
+        let mut from = range.from.map_or(Bound::Unbounded, |from| Bound::Included(first_of(from)));
+        let mut to = range.to.map_or(Bound::Unbounded, |to| Bound::Excluded(first_of(to)));
+        if let Some(after) = after {
+            match order {
+                Order::OldestFirst if inner(from).is_none_or(|from| from <= after) => {
+                    from = Bound::Excluded(after);
+                }
+                Order::NewestFirst if inner(to).is_none_or(|to| after < to) => {
+                    to = Bound::Excluded(after);
+                }
+                Order::OldestFirst | Order::NewestFirst => {}
+            }
+        }
+        Self { from, to }
+    }
+
+    /// Whether no place can lie in it; a tree must not be asked for such a range.
+    pub(crate) fn is_empty(&self) -> bool {
+        match (self.from, self.to) {
+            (Bound::Included(from), Bound::Excluded(to)) => from >= to,
+            (Bound::Excluded(from), Bound::Excluded(to)) => from >= to,
+            _ => false,
+        }
+    }
+
+    /// Leaves of it no more than `place`.
+    pub(crate) fn narrow_to(&mut self, place: Place) {
+        let behind = match self.from {
+            Bound::Included(from) => from <= place,
+            Bound::Excluded(from) => from < place,
+            Bound::Unbounded => true,
+        };
+        let before = match self.to {
+            Bound::Included(to) => place <= to,
+            Bound::Excluded(to) => place < to,
+            Bound::Unbounded => true,
+        };
+        if behind && before {
+            (self.from, self.to) = (Bound::Included(place), Bound::Included(place));
+        } else {
+            self.narrow_to_nothing();
+        }
+    }
+
+    /// Leaves nothing of it.
+    pub(crate) fn narrow_to_nothing(&mut self) {
+        (self.from, self.to) = (Bound::Excluded([0; 24]), Bound::Excluded([0; 24]));
+    }
+
+    /// The index keys of `prefix` whose places lie in it.
+    pub(crate) fn of_index(&self, prefix: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+        let key = |place: Place| [prefix, &place].concat();
+        let from = match self.from {
+            Bound::Included(from) => Bound::Included(key(from)),
+            Bound::Excluded(from) => Bound::Excluded(key(from)),
+            Bound::Unbounded => Bound::Included(key([0; 24])),
+        };
+        let to = match self.to {
+            Bound::Included(to) => Bound::Included(key(to)),
+            Bound::Excluded(to) => Bound::Excluded(key(to)),
+            Bound::Unbounded => Bound::Included(key([0xff; 24])),
+        };
+        (from, to)
+    }
+}
+
+fn inner(bound: Bound<Place>) -> Option<Place> {
+    match bound {
+        Bound::Included(place) | Bound::Excluded(place) => Some(place),
+        Bound::Unbounded => None,
+    }
+}

@@ -1,0 +1,105 @@
+//! Deleting what is old, a bounded batch at a time, oldest first.
+//! Invariant: the raw horizon moves in the transaction that deletes, and never back.
+
+use prompt_engine_core::{Prune, Pruned};
+use redb::{ReadableTable, WriteTransaction};
+
+use crate::error::Outcome;
+use crate::layout::{
+    EXECUTIONS, Entry, Kind, META, PAST_COSTS, Place, USAGES, first_of, number_value, past_key,
+    split,
+};
+use crate::rows::{execution_entries, read_execution, read_usage, usage_entries};
+use crate::store::meta;
+use crate::terms::TermWriter;
+
+/// The time before which records were deleted and are refused.
+pub(crate) const RAW_HORIZON: &str = "raw_horizon";
+
+/// A place and the bytes of its row.
+type Row = (Place, Vec<u8>);
+
+/// Deletes one batch; the caller commits.
+pub(crate) fn prune(
+    txn: &WriteTransaction,
+    terms: &mut TermWriter<'_, '_>,
+    prune: &Prune,
+) -> Outcome<Pruned> {
+    let mut pruned = Pruned { done: true, ..Pruned::default() };
+    let limit = usize::try_from(prune.limit).unwrap_or(usize::MAX);
+    if let Some(before) = prune.raw_before {
+        let (usages, done) = oldest(txn, &USAGES, first_of(before), limit)?;
+        pruned.usages = number(usages.len());
+        pruned.done &= done;
+        for (place, row) in usages {
+            let usage = read_usage(place, &row, terms)?;
+            delete(txn, &USAGES, place, &usage_entries(&usage.attribution, terms)?)?;
+        }
+        let (executions, done) = oldest(txn, &EXECUTIONS, first_of(before), limit)?;
+        pruned.executions = number(executions.len());
+        pruned.done &= done;
+        for (place, row) in executions {
+            let execution = read_execution(place, &row, terms)?;
+            delete(txn, &EXECUTIONS, place, &execution_entries(&execution, terms)?)?;
+            let past = past_key(place, 0)..=past_key(place, u32::MAX);
+            txn.open_table(PAST_COSTS)?.retain_in(past, |_, _| false)?;
+        }
+        let mut table = txn.open_table(META)?;
+        let before = before.as_micros();
+        if meta(&table, RAW_HORIZON)?.is_none_or(|horizon| horizon < before) {
+            table.insert(RAW_HORIZON, &number_value(before)[..])?;
+        }
+    }
+    if let Some(before) = prune.payloads_before {
+        let mut places = Vec::new();
+        for kind in [USAGES, EXECUTIONS] {
+            let payloads = txn.open_table(kind.payloads)?;
+            for entry in payloads.range(..first_of(before))?.take(limit.saturating_add(1)) {
+                places.push((entry?.0.value(), kind));
+            }
+        }
+        places.sort_unstable_by_key(|(place, _)| *place);
+        pruned.done &= places.len() <= limit;
+        places.truncate(limit);
+        for (place, kind) in &places {
+            txn.open_table(kind.payloads)?.remove(place)?;
+        }
+        pruned.payloads = number(places.len());
+    }
+    Ok(pruned)
+}
+
+/// The oldest `limit` rows before `before`, and whether that is all.
+fn oldest(
+    txn: &WriteTransaction,
+    kind: &Kind,
+    before: Place,
+    limit: usize,
+) -> Outcome<(Vec<Row>, bool)> {
+    let mut found = Vec::new();
+    for entry in txn.open_table(kind.rows)?.range(..before)? {
+        if found.len() == limit {
+            return Ok((found, false));
+        }
+        let (place, row) = entry?;
+        found.push((place.value(), row.value().to_vec()));
+    }
+    Ok((found, true))
+}
+
+/// Deletes a record from the tables of its kind.
+fn delete(txn: &WriteTransaction, kind: &Kind, place: Place, entries: &[Entry<'_>]) -> Outcome<()> {
+    let (_, id) = split(place)?;
+    txn.open_table(kind.rows)?.remove(place)?;
+    txn.open_table(kind.ids)?.remove(id)?;
+    txn.open_table(kind.payloads)?.remove(place)?;
+    let mut index = txn.open_table(kind.index)?;
+    for entry in entries {
+        index.remove(&*entry.key(place))?;
+    }
+    Ok(())
+}
+
+fn number(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
+}

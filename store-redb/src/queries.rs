@@ -1,0 +1,202 @@
+//! The [`RecordStore`] of the file: sums, lists, single records.
+//! Sums walk the rows of a range, and core's `Recount` adds them up, so that what a sum means is
+//! decided in one place. One answer is one read transaction.
+
+use prompt_engine_core::aggregate::Recount;
+use prompt_engine_core::{
+    AggregateQuery, AggregateRow, Appended, CostRevision, Cursor, ExecutionId, LlmExecution, Order,
+    Page, PastCost, Prune, Pruned, Record, RecordQuery, RecordStore, Result, Revised, Timestamp,
+    Usage, UsageId, codec,
+};
+use redb::ReadableTable;
+
+use crate::error::Outcome;
+use crate::layout::{EXECUTIONS, Id, META, Place, Stretch, USAGES, moment, place, place_of};
+use crate::prune::{self, RAW_HORIZON};
+use crate::records;
+use crate::rows::{read_execution, read_usage};
+use crate::store::{RedbStore, meta};
+use crate::terms::TermReader;
+use crate::walk::{Walk, Way, way_of_executions, way_of_usages};
+
+#[async_trait::async_trait]
+impl RecordStore for RedbStore {
+    async fn append(&self, records: &[Record]) -> Result<Appended> {
+        if records.is_empty() {
+            return Ok(Appended::default());
+        }
+        let records = records.to_vec();
+        let prepared = self.run(move |_| records::prepare(records)).await?;
+        self.write_records(move |txn, terms| records::append(txn, terms, &prepared)).await
+    }
+
+    async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<AggregateRow>> {
+        let query = query.clone();
+        self.read(move |txn, terms| {
+            let mut recount = Recount::new(&query);
+            let order = Order::OldestFirst;
+            let stretch = Stretch::new(&query.range, order, None);
+            if !query.needs_execution() {
+                let way = way_of_usages(&query.filter, &terms)?;
+                let mut walk = Walk::new(txn, &USAGES, &stretch, order, way)?;
+                while let Some((place, row)) = walk.next()? {
+                    recount.usage(&read_usage(place, row.value(), &terms)?);
+                }
+            }
+            let way = way_of_executions(&query.filter, None, &terms)?;
+            let mut walk = Walk::new(txn, &EXECUTIONS, &stretch, order, way)?;
+            while let Some((place, row)) = walk.next()? {
+                recount.execution(&read_execution(place, row.value(), &terms)?);
+            }
+            Ok(recount.finish())
+        })
+        .await
+    }
+
+    async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {
+        let id = id.to_bytes();
+        self.read(move |txn, terms| {
+            let Some(at) = txn.open_table(USAGES.ids)?.get(id)? else { return Ok(None) };
+            let place = place_of(id, at.value())?;
+            let rows = txn.open_table(USAGES.rows)?;
+            let Some(row) = rows.get(place)? else { return Ok(None) };
+            let mut usage = read_usage(place, row.value(), &terms)?;
+            usage.payload = payload(&txn.open_table(USAGES.payloads)?, place)?;
+            Ok(Some(usage))
+        })
+        .await
+    }
+
+    async fn execution(&self, id: ExecutionId) -> Result<Option<LlmExecution>> {
+        let id = id.to_bytes();
+        self.read(move |txn, terms| {
+            let Some(at) = txn.open_table(EXECUTIONS.ids)?.get(id)? else { return Ok(None) };
+            let place = place_of(id, at.value())?;
+            let rows = txn.open_table(EXECUTIONS.rows)?;
+            let Some(row) = rows.get(place)? else { return Ok(None) };
+            let mut execution = read_execution(place, row.value(), &terms)?;
+            execution.payload = payload(&txn.open_table(EXECUTIONS.payloads)?, place)?;
+            Ok(Some(execution))
+        })
+        .await
+    }
+
+    async fn list_usages(&self, query: &RecordQuery) -> Result<Page<Usage>> {
+        let after = match &query.page.after {
+            None => None,
+            Some(Cursor::Usage(at, id)) => Some(place(*at, *id)),
+            Some(other) => return Err(other.foreign()),
+        };
+        if query.filter.needs_execution() {
+            return Ok(Page { items: Vec::new(), next: None });
+        }
+        let (query, limit) = (query.clone(), query.page.limit);
+        let found = self.read(move |txn, terms| {
+            let payloads = txn.open_table(USAGES.payloads)?;
+            let mut found = Vec::new();
+            let mut walk = usage_walk(txn, &terms, &query, after)?;
+            while let Some((place, row)) = walk.next()? {
+                let mut usage = read_usage(place, row.value(), &terms)?;
+                if !query.filter.matches_usage(&usage) {
+                    continue;
+                }
+                if query.payloads {
+                    usage.payload = payload(&payloads, place)?;
+                }
+                found.push(usage);
+                if found.len() > limit as usize {
+                    break;
+                }
+            }
+            Ok(found)
+        });
+        let cursor = |usage: &Usage| Cursor::Usage(usage.created_at, usage.id.to_bytes());
+        Ok(Page::from_overread(found.await?, limit, cursor))
+    }
+
+    async fn list_executions(&self, query: &RecordQuery) -> Result<Page<LlmExecution>> {
+        let after = match &query.page.after {
+            None => None,
+            Some(Cursor::Execution(at, id)) => Some(place(*at, *id)),
+            Some(other) => return Err(other.foreign()),
+        };
+        let (query, limit) = (query.clone(), query.page.limit);
+        let found = self.read(move |txn, terms| {
+            let payloads = txn.open_table(EXECUTIONS.payloads)?;
+            let stretch = Stretch::new(&query.range, query.order, after);
+            let way = way_of_executions(&query.filter, query.usage.map(UsageId::to_bytes), &terms)?;
+            let mut walk = Walk::new(txn, &EXECUTIONS, &stretch, query.order, way)?;
+            let mut found = Vec::new();
+            while let Some((place, row)) = walk.next()? {
+                let mut execution = read_execution(place, row.value(), &terms)?;
+                if !query.filter.matches_execution(&execution) {
+                    continue;
+                }
+                if query.payloads {
+                    execution.payload = payload(&payloads, place)?;
+                }
+                found.push(execution);
+                if found.len() > limit as usize {
+                    break;
+                }
+            }
+            Ok(found)
+        });
+        let cursor = |execution: &LlmExecution| {
+            Cursor::Execution(execution.created_at, execution.id.to_bytes())
+        };
+        Ok(Page::from_overread(found.await?, limit, cursor))
+    }
+
+    async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {
+        let revisions = revisions.to_vec();
+        self.write_records(move |txn, terms| records::revise_costs(txn, terms, &revisions)).await
+    }
+
+    async fn past_costs(&self, ids: &[ExecutionId]) -> Result<Vec<Vec<PastCost>>> {
+        let ids = ids.to_vec();
+        self.read(move |txn, terms| records::past_costs(txn, terms, &ids)).await
+    }
+
+    async fn prune(&self, prune: &Prune) -> Result<Pruned> {
+        let prune = *prune;
+        self.write_records(move |txn, terms| prune::prune(txn, terms, &prune)).await
+    }
+
+    async fn raw_horizon(&self) -> Result<Option<Timestamp>> {
+        self.read(|txn, _| {
+            let horizon = meta(&txn.open_table(META)?, RAW_HORIZON)?;
+            horizon.map(moment).transpose()
+        })
+        .await
+    }
+}
+
+/// The walk of a list of usages; where one is named, it goes past that one alone.
+fn usage_walk(
+    txn: &redb::ReadTransaction,
+    terms: &TermReader<'_>,
+    query: &RecordQuery,
+    after: Option<Place>,
+) -> Outcome<Walk> {
+    let mut stretch = Stretch::new(&query.range, query.order, after);
+    let Some(id) = query.usage else {
+        let way = way_of_usages(&query.filter, terms)?;
+        return Walk::new(txn, &USAGES, &stretch, query.order, way);
+    };
+    let id: Id = id.to_bytes();
+    let at = txn.open_table(USAGES.ids)?.get(id)?;
+    match at.map(|at| place_of(id, at.value())).transpose()? {
+        Some(place) => stretch.narrow_to(place),
+        None => stretch.narrow_to_nothing(),
+    }
+    Walk::new(txn, &USAGES, &stretch, query.order, Way::Rows)
+}
+
+fn payload<T: serde::de::DeserializeOwned>(
+    payloads: &impl ReadableTable<Place, &'static [u8]>,
+    place: Place,
+) -> Outcome<Option<T>> {
+    let data = payloads.get(place)?;
+    Ok(data.map(|data| codec::decode(data.value())).transpose()?)
+}

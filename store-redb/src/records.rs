@@ -1,0 +1,275 @@
+//! Appending records and changing their costs.
+//! Invariants: payloads are encoded before the writer is taken, which then only moves bytes; a row,
+//! its id, its index keys and its payload are written in one transaction.
+
+use prompt_engine_core::{
+    Appended, CostRevision, Error, ExecutionId, LlmExecution, PastCost, Record, Revised, Timestamp,
+    Usage, codec,
+};
+use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
+
+use crate::error::{Fault, Outcome};
+use crate::layout::{
+    EXECUTIONS, Id, Kind, META, PAST_COSTS, Place, USAGES, moment, number_value, past_key, place,
+    place_of,
+};
+use crate::prune::RAW_HORIZON;
+use crate::rows::{
+    execution_entries, read_execution, read_past_cost, read_usage, status_entry, usage_entries,
+    write_execution, write_past_cost, write_usage,
+};
+use crate::store::meta;
+use crate::terms::{Lookup, TermReader, TermWriter};
+
+/// A record whose payload is bytes.
+pub(crate) struct Prepared {
+    record: Record,
+    payload: Option<Vec<u8>>,
+}
+
+/// Checks `records` and encodes their payloads.
+pub(crate) fn prepare(records: Vec<Record>) -> Outcome<Vec<Prepared>> {
+    let prepare = |mut record: Record| {
+        record.validate()?;
+        let payload = match &mut record {
+            Record::Usage(usage) => usage.payload.take().map(|p| codec::encode(&p)),
+            Record::Execution(execution) => execution.payload.take().map(|p| codec::encode(&p)),
+        };
+        Ok(Prepared { payload: payload.transpose()?, record })
+    };
+    records.into_iter().map(prepare).collect()
+}
+
+/// The tables of a kind of record, open for writing.
+struct Tables<'t> {
+    rows: Table<'t, Place, &'static [u8]>,
+    ids: Table<'t, Id, &'static [u8]>,
+    index: Table<'t, &'static [u8], ()>,
+    payloads: Table<'t, Place, &'static [u8]>,
+}
+
+impl<'t> Tables<'t> {
+    fn open(txn: &'t WriteTransaction, kind: &Kind) -> Outcome<Self> {
+        Ok(Self {
+            rows: txn.open_table(kind.rows)?,
+            ids: txn.open_table(kind.ids)?,
+            index: txn.open_table(kind.index)?,
+            payloads: txn.open_table(kind.payloads)?,
+        })
+    }
+
+    /// Takes `id` for a record that starts at `at`; answers the place of one that has it already.
+    fn take_id(&mut self, id: Id, at: Timestamp) -> Outcome<Option<Place>> {
+        // Where it was taken the batch changes nothing here, or is refused and leaves no trace.
+        let old = self.ids.insert(id, &number_value(at.as_micros())[..])?;
+        old.map(|old| place_of(id, old.value())).transpose()
+    }
+
+    fn row(&self, place: Place) -> Outcome<Vec<u8>> {
+        let row = self.rows.get(place)?;
+        row.map(|row| row.value().to_vec())
+            .ok_or_else(|| Fault::Row("an id names no row".to_owned()))
+    }
+
+    fn put_payload(&mut self, place: Place, payload: Option<&[u8]>) -> Outcome<()> {
+        match payload {
+            Some(payload) => drop(self.payloads.insert(place, payload)?),
+            None => drop(self.payloads.remove(place)?),
+        }
+        Ok(())
+    }
+}
+
+/// Writes `records` in order; the caller commits.
+pub(crate) fn append(
+    txn: &WriteTransaction,
+    terms: &mut TermWriter<'_, '_>,
+    records: &[Prepared],
+) -> Outcome<Appended> {
+    let horizon = meta(&txn.open_table(META)?, RAW_HORIZON)?;
+    let horizon = horizon.map(moment).transpose()?;
+    let mut usages = Tables::open(txn, &USAGES)?;
+    let mut executions = Tables::open(txn, &EXECUTIONS)?;
+    let mut done = Appended::default();
+    for Prepared { record, payload } in records {
+        if let Some(horizon) = horizon
+            && record.created_at() < horizon
+        {
+            return Err(Fault::Judged(Error::invalid(format!(
+                "{} started at {}, before the raw horizon of {horizon}",
+                record.name(),
+                record.created_at()
+            ))));
+        }
+        let payload = payload.as_deref();
+        let stored = match record {
+            Record::Usage(usage) => append_usage(&mut usages, terms, usage, payload)?,
+            Record::Execution(execution) => {
+                append_execution(&mut executions, terms, execution, payload)?
+            }
+        };
+        if stored {
+            done.stored += 1;
+        } else {
+            done.unchanged += 1;
+        }
+    }
+    Ok(done)
+}
+
+fn conflict(record: String, what: &str) -> Fault {
+    Fault::Judged(Error::conflict(format!("{record} is stored with another {what}")))
+}
+
+fn append_usage(
+    tables: &mut Tables<'_>,
+    terms: &mut TermWriter<'_, '_>,
+    usage: &Usage,
+    payload: Option<&[u8]>,
+) -> Outcome<bool> {
+    let (id, at) = (usage.id.to_bytes(), usage.created_at);
+    let here = place(at, id);
+    let Some(there) = tables.take_id(id, at)? else {
+        tables.rows.insert(here, &*write_usage(usage, terms)?)?;
+        for entry in usage_entries(&usage.attribution, terms)? {
+            tables.index.insert(&*entry.key(here), ())?;
+        }
+        if payload.is_some() {
+            tables.put_payload(here, payload)?;
+        }
+        return Ok(true);
+    };
+    let name = || format!("usage {}", usage.id);
+    if there != here {
+        return Err(conflict(name(), "start time"));
+    }
+    if read_usage(here, &tables.row(here)?, terms)?.attribution != usage.attribution {
+        return Err(conflict(name(), "attribution"));
+    }
+    Ok(false)
+}
+
+fn append_execution(
+    tables: &mut Tables<'_>,
+    terms: &mut TermWriter<'_, '_>,
+    execution: &LlmExecution,
+    payload: Option<&[u8]>,
+) -> Outcome<bool> {
+    let (id, at) = (execution.id.to_bytes(), execution.created_at);
+    let here = place(at, id);
+    let Some(there) = tables.take_id(id, at)? else {
+        tables.rows.insert(here, &*write_execution(execution, terms)?)?;
+        for entry in execution_entries(execution, terms)? {
+            tables.index.insert(&*entry.key(here), ())?;
+        }
+        if payload.is_some() {
+            tables.put_payload(here, payload)?;
+        }
+        return Ok(true);
+    };
+    let name = || format!("execution {}", execution.id);
+    if there != here {
+        return Err(conflict(name(), "start time"));
+    }
+    let stored = read_execution(here, &tables.row(here)?, terms)?;
+    if stored.usage_id != execution.usage_id {
+        return Err(conflict(name(), "usage"));
+    }
+    if stored.model != execution.model {
+        return Err(conflict(name(), "model"));
+    }
+    if stored.attribution != execution.attribution {
+        return Err(conflict(name(), "attribution"));
+    }
+    if stored.status.is_final() || !execution.status.is_final() {
+        return Ok(false);
+    }
+    tables.rows.insert(here, &*write_execution(execution, terms)?)?;
+    // Of all that is indexed, only the status changes.
+    if let Some(entry) = status_entry(stored.status) {
+        tables.index.remove(&*entry.key(here))?;
+    }
+    if let Some(entry) = status_entry(execution.status) {
+        tables.index.insert(&*entry.key(here), ())?;
+    }
+    tables.put_payload(here, payload)?;
+    Ok(true)
+}
+
+/// Changes costs, each if it is still the expected one; the caller commits.
+pub(crate) fn revise_costs(
+    txn: &WriteTransaction,
+    terms: &mut TermWriter<'_, '_>,
+    revisions: &[CostRevision],
+) -> Outcome<Vec<Revised>> {
+    let ids = txn.open_table(EXECUTIONS.ids)?;
+    let mut rows = txn.open_table(EXECUTIONS.rows)?;
+    let mut past_costs = txn.open_table(PAST_COSTS)?;
+    let mut outcomes = Vec::with_capacity(revisions.len());
+    for CostRevision { id, expected, new, priced_model, at } in revisions {
+        let id = id.to_bytes();
+        let found = ids.get(id)?.map(|at| place_of(id, at.value())).transpose()?;
+        let Some(place) = found else {
+            outcomes.push(Revised::NotFound);
+            continue;
+        };
+        let stored = stored_execution(&rows, place, terms)?;
+        // A pending execution has no cost, so it never has the expected one.
+        if stored.cost != Some(*expected) {
+            outcomes.push(Revised::Mismatch);
+            continue;
+        }
+        let past = PastCost {
+            cost: *expected,
+            priced_model: stored.priced_model.clone(),
+            replaced_at: *at,
+        };
+        let number = number_of_past(&past_costs, place)? + 1;
+        past_costs.insert(past_key(place, number), &*write_past_cost(&past, terms)?)?;
+        let revised =
+            LlmExecution { cost: Some(*new), priced_model: priced_model.clone(), ..stored };
+        rows.insert(place, &*write_execution(&revised, terms)?)?;
+        outcomes.push(Revised::Changed);
+    }
+    Ok(outcomes)
+}
+
+fn stored_execution(
+    rows: &impl ReadableTable<Place, &'static [u8]>,
+    place: Place,
+    terms: &impl Lookup,
+) -> Outcome<LlmExecution> {
+    let row = rows.get(place)?;
+    let row = row.ok_or_else(|| Fault::Row("an id names no row".to_owned()))?;
+    read_execution(place, row.value(), terms)
+}
+
+/// How many past costs the execution at `place` has.
+fn number_of_past(
+    table: &impl ReadableTable<crate::layout::PastKey, &'static [u8]>,
+    place: Place,
+) -> Outcome<u32> {
+    let last = table.range(past_key(place, 0)..=past_key(place, u32::MAX))?.next_back();
+    let Some((key, _)) = last.transpose()? else { return Ok(0) };
+    Ok(key.value().last_chunk().copied().map_or(0, u32::from_be_bytes))
+}
+
+/// The costs that executions had before, oldest first.
+pub(crate) fn past_costs(
+    txn: &ReadTransaction,
+    terms: TermReader<'_>,
+    ids: &[ExecutionId],
+) -> Outcome<Vec<Vec<PastCost>>> {
+    let places = txn.open_table(EXECUTIONS.ids)?;
+    let past_costs = txn.open_table(PAST_COSTS)?;
+    let of = |id: &ExecutionId| {
+        let id = id.to_bytes();
+        let Some(at) = places.get(id)? else { return Ok(Vec::new()) };
+        let place = place_of(id, at.value())?;
+        past_costs
+            .range(past_key(place, 0)..=past_key(place, u32::MAX))?
+            .map(|entry| read_past_cost(entry?.1.value(), &terms))
+            .collect()
+    };
+    ids.iter().map(of).collect()
+}
