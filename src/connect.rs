@@ -5,8 +5,6 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-#[cfg(not(feature = "sqlite"))]
-use prompt_engine_core::ErrorKind;
 use prompt_engine_core::{Engine, EngineBuilder, Error, MemoryStore, Result, Store};
 
 /// An [`Engine`] that knows how to open a store by its URL; all else is the engine's.
@@ -24,7 +22,9 @@ use prompt_engine_core::{Engine, EngineBuilder, Error, MemoryStore, Result, Stor
 pub struct PromptEngine(Engine);
 
 impl PromptEngine {
-    /// An engine with default settings over the store of `url`: `sqlite://prompts.db` or `memory:`.
+    /// An engine with default settings over the store of `url`: `sqlite://prompts.db`,
+    /// `redb://prompts.redb` or `memory:`. Each store says in its
+    /// configuration which parameters its URL takes.
     ///
     /// # Errors
     /// `Invalid` for a URL that means no store, `Unsupported` for a store that this build lacks, and
@@ -66,35 +66,51 @@ impl Deref for PromptEngine {
 }
 
 /// Opens the store of `url`; `durable` makes a commit survive the loss of power where the store
-/// leaves the choice.
+/// leaves the choice, as SQLite does.
 ///
 /// # Errors
 /// As [`PromptEngine::connect`].
-#[cfg_attr(not(feature = "sqlite"), allow(unused_variables, reason = "only a file has a choice"))]
 pub async fn open_store(url: &str, durable: bool) -> Result<Arc<dyn Store>> {
-    let scheme = url.split_once(':').map(|(scheme, _)| scheme);
-    match scheme {
+    match url.split_once(':').map(|(scheme, _)| scheme) {
         Some("memory") if url == "memory:" => Ok(Arc::new(MemoryStore::default())),
-        #[cfg(feature = "sqlite")]
-        Some("sqlite") => {
-            use prompt_engine_store_sqlite::{SqliteConfig, SqliteStore, Synchronous};
-            let config = SqliteConfig::from_url(url)?;
-            let config = if durable { config.with_synchronous(Synchronous::Full) } else { config };
-            Ok(Arc::new(SqliteStore::open(config).await?))
-        }
-        #[cfg(not(feature = "sqlite"))]
-        Some("sqlite") => Err(missing("sqlite")),
+        Some("sqlite") => open_sqlite(url, durable).await,
+        Some("redb") => open_redb(url).await,
         _ => Err(Error::invalid(format!(
-            "{} is no URL of a store; try sqlite://prompts.db or memory:",
+            "{} is no URL of a store; try sqlite://prompts.db, redb://prompts.redb \
+             or memory:",
             without_secrets(url)
         ))),
     }
 }
 
+#[cfg(feature = "sqlite")]
+async fn open_sqlite(url: &str, durable: bool) -> Result<Arc<dyn Store>> {
+    use prompt_engine_store_sqlite::{SqliteConfig, SqliteStore, Synchronous};
+    let config = SqliteConfig::from_url(url)?;
+    let config = if durable { config.with_synchronous(Synchronous::Full) } else { config };
+    Ok(Arc::new(SqliteStore::open(config).await?))
+}
+
 #[cfg(not(feature = "sqlite"))]
+async fn open_sqlite(_: &str, _: bool) -> Result<Arc<dyn Store>> {
+    Err(missing("sqlite"))
+}
+
+#[cfg(feature = "redb")]
+async fn open_redb(url: &str) -> Result<Arc<dyn Store>> {
+    use prompt_engine_store_redb::{RedbConfig, RedbStore};
+    Ok(Arc::new(RedbStore::open(RedbConfig::from_url(url)?).await?))
+}
+
+#[cfg(not(feature = "redb"))]
+async fn open_redb(_: &str) -> Result<Arc<dyn Store>> {
+    Err(missing("redb"))
+}
+
+#[cfg(not(all(feature = "sqlite", feature = "redb")))]
 fn missing(feature: &str) -> Error {
     Error::new(
-        ErrorKind::Unsupported,
+        prompt_engine_core::ErrorKind::Unsupported,
         format!(
             "this build of prompt-engine lacks the store `{feature}`; enable its feature `{feature}`"
         ),

@@ -27,6 +27,8 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `sqlite` (default) | the embedded store, URL `sqlite://path/to/file.db` |
+//! | `redb` | the embedded store in pure Rust, one process at a time, URL `redb://path/to/file.redb` |
+//! | `testkit` | factories for every domain type, and a model client that follows a script |
 //! | `openai` | the client of OpenAI and of every server that speaks Chat Completions |
 //!
 //! The store in memory, URL `memory:`, is always there: it is meant for tests.
@@ -42,6 +44,12 @@ pub use prompt_engine_core::*;
 pub mod openai {
     pub use prompt_engine_llm::OpenAi;
     pub use secrecy::SecretString;
+}
+
+/// The embedded store in pure Rust.
+#[cfg(feature = "redb")]
+pub mod redb {
+    pub use prompt_engine_store_redb::*;
 }
 
 /// The embedded store.

@@ -32,6 +32,8 @@ mod slug;
 mod status;
 mod store;
 mod template;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod time;
 mod tokens;
 

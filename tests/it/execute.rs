@@ -1,6 +1,5 @@
 //! Executing: what is recorded of a call, however it ends.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -70,7 +69,7 @@ async fn a_failed_call_gives_the_clients_error_and_is_recorded_with_its_class() 
     assert_eq!(stored.error_category, Some(ErrorCategory::RateLimit));
     assert_eq!(stored.cost, Some(Cost::unpriced(UnpricedReason::NoUsage)));
     assert_eq!(stored.payload.unwrap().error_message.as_deref(), Some("slow down"));
-    assert_eq!(client.requests.load(Ordering::Relaxed), 1);
+    assert_eq!(client.requests(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,7 +205,7 @@ async fn without_a_model_nothing_is_sent() {
     let rendered = engine.render("bare", params! {}).await.unwrap();
     let error = rendered.execute_with(&client).await.unwrap_err();
     assert!(error.to_string().contains("`bare`") && error.execution().is_none(), "{error}");
-    assert_eq!(client.requests.load(Ordering::Relaxed), 0);
+    assert_eq!(client.requests(), 0);
     rendered.execute_with(&client).model("gpt-4o").await.unwrap();
 }
 

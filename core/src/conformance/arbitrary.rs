@@ -1,181 +1,24 @@
-//! Records for the cases: plain ones to be changed by hand, and random ones from a seed.
+//! Records for the cases: those of [`testkit`](crate::testkit), and random ones from a seed.
 //! Invariant: the same seed makes the same records; nothing here reads a clock.
 
 use fastrand::Rng;
 use rust_decimal::Decimal;
-use serde_json::{Map, Value, json};
 
 use crate::cost::{Cost, UnpricedReason};
 use crate::id::{CostConfigId, ExecutionId, PromptId, UsageId};
 use crate::label::Label;
 use crate::llm::{Message, ToolCall};
 use crate::model_rule::ModelRule;
-use crate::money::Usd;
-use crate::parameter::Parameter;
 use crate::price::{CostConfig, PriceOrigin};
-use crate::prompt::{Prompt, PromptStatus, PromptVersion};
 use crate::rates::{DailyWindow, InputTier, Rates};
 use crate::record::{Attribution, ExecutionPayload, LlmExecution, Record, Usage, UsagePayload};
 use crate::status::{ErrorCategory, Status};
+pub use crate::testkit::{
+    at, at_micros, attribution, call, finished, label, map, next, pending, pico, price, prompt,
+    reported, usage, version,
+};
 use crate::time::Timestamp;
 use crate::tokens::{TokenCounts, TokenUsage};
-
-/// The moment that [`at`] counts from: 2026-03-28T00:00:00Z, a day before Berlin springs forward.
-pub const START: i64 = 1_774_656_000_000_000;
-
-/// `micros` microseconds after [`START`].
-pub fn at_micros(micros: i64) -> Timestamp {
-    Timestamp::from_micros(START + micros).unwrap()
-}
-
-/// `seconds` after [`START`].
-pub fn at(seconds: i64) -> Timestamp {
-    at_micros(seconds * 1_000_000)
-}
-
-/// The label `text`.
-pub fn label(text: &str) -> Label {
-    Label::new(text).unwrap()
-}
-
-/// A map of one text.
-pub fn map(key: &str, value: impl Into<Value>) -> Map<String, Value> {
-    Map::from_iter([(key.to_owned(), value.into())])
-}
-
-/// An amount of pico-dollars.
-pub fn pico(pico: i128) -> Usd {
-    Usd::from_pico(pico).unwrap()
-}
-
-/// A cost that the provider reported.
-pub fn reported(amount: i128) -> Cost {
-    Cost::Reported { usd: pico(amount) }
-}
-
-/// What a record of a prompt counts for, in production, without session and user.
-pub fn attribution(prompt: PromptId) -> Attribution {
-    Attribution { prompt, version: 1, environment: label("production"), session: None, user: None }
-}
-
-/// A usage of a new prompt, with a payload.
-pub fn usage(created_at: Timestamp) -> Usage {
-    Usage {
-        id: UsageId::new(),
-        attribution: attribution(PromptId::new()),
-        created_at,
-        payload: Some(UsagePayload {
-            parameters: map("name", "John"),
-            content: "Hello John".to_owned(),
-            system_message: Some("Be brief".to_owned()),
-            metadata: map("source", "api"),
-        }),
-    }
-}
-
-/// A pending execution of `usage`, with a payload.
-pub fn pending(usage: &Usage, created_at: Timestamp) -> LlmExecution {
-    let (provider, model) = (label("openai"), label("gpt-4o"));
-    let attribution = usage.attribution.clone();
-    let id = ExecutionId::new();
-    LlmExecution {
-        payload: Some(ExecutionPayload {
-            messages_sent: vec![Message::user("Hello John")],
-            settings: map("temperature", 0.2),
-            ..ExecutionPayload::default()
-        }),
-        ..LlmExecution::pending(id, usage.id, attribution, provider, model, created_at)
-    }
-}
-
-/// `execution`, answered after 300 milliseconds.
-pub fn finished(execution: &LlmExecution) -> LlmExecution {
-    let tokens = TokenCounts { input: 100, output: 20, cache_read: 40, ..TokenCounts::default() };
-    let mut payload = execution.payload.clone().unwrap_or_default();
-    payload.response_content = Some("Hi".to_owned());
-    payload.finish_reason = Some("stop".to_owned());
-    LlmExecution {
-        response_model: Some(label("gpt-4o-2024-08-06")),
-        priced_model: Some(label("gpt-4o")),
-        status: Status::Success,
-        http_status: Some(200),
-        tokens: Some(tokens.check().unwrap()),
-        cost: Some(Cost::Priced { usd: pico(1_234_567), config: CostConfigId::new() }),
-        latency_ms: Some(300),
-        time_to_first_token_ms: Some(40),
-        completed_at: Some(
-            execution.created_at.saturating_add(std::time::Duration::from_millis(300)),
-        ),
-        payload: Some(payload),
-        ..execution.clone()
-    }
-}
-
-/// A usage and its finished execution.
-pub fn call(created_at: Timestamp) -> (Usage, LlmExecution) {
-    let usage = usage(created_at);
-    let execution = finished(&pending(&usage, created_at));
-    (usage, execution)
-}
-
-/// A prompt of `slug`, revision 1, with its first version.
-pub fn prompt(slug: &str) -> (Prompt, PromptVersion) {
-    let prompt = Prompt {
-        id: PromptId::new(),
-        slug: slug.parse().unwrap(),
-        name: format!("The prompt {slug}"),
-        description: Some("What it is for".to_owned()),
-        status: PromptStatus::Active,
-        parameters: vec![Parameter::infer("name", 0), Parameter::infer("item_count", 1)],
-        active_version: Some(1),
-        latest_version: 1,
-        revision: 1,
-        created_at: at(0),
-        updated_at: at(0),
-    };
-    let version = version(&prompt, 1);
-    (prompt, version)
-}
-
-/// The version `number` of `prompt`.
-pub fn version(prompt: &Prompt, number: u32) -> PromptVersion {
-    PromptVersion {
-        prompt_id: prompt.id,
-        number,
-        content: format!("Hello {{{{name}}}}, version {number}"),
-        system_message: Some("Be brief".to_owned()),
-        model: Some(label("gpt-4o")),
-        temperature: Some(0.1 + 0.2),
-        max_tokens: Some(u32::MAX),
-        metadata: json!({"tags": ["a", "b"], "weight": 0.1, "nothing": null}),
-        change_description: Some("Better".to_owned()),
-        author: Some("Jane".to_owned()),
-        created_at: at(i64::from(number)),
-    }
-}
-
-/// `prompt` as its next revision, with `number` as its latest and active version.
-pub fn next(prompt: &Prompt, number: u32) -> Prompt {
-    Prompt {
-        active_version: Some(number),
-        latest_version: number,
-        revision: prompt.revision + 1,
-        updated_at: at(i64::from(number)),
-        ..prompt.clone()
-    }
-}
-
-/// A user's price of a model, open at both ends.
-pub fn price(model: &str) -> CostConfig {
-    CostConfig {
-        rates: Rates {
-            input: Some(Decimal::new(25, 1)),
-            output: Some(Decimal::new(10, 0)),
-            ..Rates::default()
-        },
-        ..CostConfig::new(label("openai"), label(model))
-    }
-}
 
 /// Makes random records, all from one seed.
 #[derive(Debug)]
