@@ -36,6 +36,7 @@ mod template;
 pub mod testkit;
 mod time;
 mod tokens;
+pub mod transfer;
 
 pub use engine::{
     Activation, CostChange, Engine, EngineBuilder, Execute, ExecuteError, Executed,

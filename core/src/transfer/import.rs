@@ -1,0 +1,351 @@
+//! Writing the lines of an export into a store, in batches, each of which is repeatable.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{Counts, Line, VERSION};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{CostConfigId, ExecutionId};
+use crate::price::CostConfig;
+use crate::prompt::{Prompt, PromptVersion};
+use crate::query::{Order, PageQuery, RecordQuery};
+use crate::record::{LlmExecution, Record};
+use crate::store::{CostRevision, PastCost, Prune, Revised, Store};
+use crate::time::{TimeRange, Timestamp};
+
+/// Records of one batch.
+const RECORDS: usize = 2_000;
+/// Prices and prompts are small against what comes with the records.
+const PROMPTS: usize = 1_000;
+
+/// An import under way.
+#[derive(Debug)]
+pub struct Import {
+    store: Arc<dyn Store>,
+    started: bool,
+    /// The moment before which this store takes no records.
+    horizon: Option<Timestamp>,
+    prices: Vec<CostConfig>,
+    prompts: Vec<(Prompt, Vec<PromptVersion>)>,
+    records: Vec<Record>,
+    /// What executions of the batch cost before.
+    past: Vec<(ExecutionId, Vec<PastCost>)>,
+    read: Counts,
+    done: Imported,
+}
+
+/// What an import did. What was not new was there already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    /// How many lines there were of each kind.
+    pub read: Counts,
+    /// Prices that were new or had changed.
+    pub new_prices: u64,
+    /// Prompts that were new or had changed.
+    pub new_prompts: u64,
+    /// Usages and executions that were new, or finished pending ones.
+    pub new_records: u64,
+    /// Costs that were changed after they had been stored.
+    pub new_costs: u64,
+    /// Records from before the raw horizon of this store, which were left out.
+    pub before_horizon: u64,
+    /// Whether the last line was there, so that nothing is missing.
+    pub complete: bool,
+}
+
+impl Import {
+    /// An import into `store`.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            started: false,
+            horizon: None,
+            prices: Vec::new(),
+            prompts: Vec::new(),
+            records: Vec::new(),
+            past: Vec::new(),
+            read: Counts::default(),
+            done: Imported::default(),
+        }
+    }
+
+    /// What was done so far: what was pushed since the last batch is not in it.
+    pub fn done(&self) -> Imported {
+        Imported { read: self.read, ..self.done }
+    }
+
+    /// Takes a line, and stores a batch when there are enough of them.
+    ///
+    /// # Errors
+    /// - `Invalid` for a line that is out of place, and for what the store refuses.
+    /// - `Unsupported` for another version of the format.
+    /// - `Conflict` where the store has a prompt that was changed otherwise, or another one of that
+    ///   slug.
+    /// - Whatever else the store answers. What was stored before stays.
+    pub async fn push(&mut self, line: Line) -> Result<()> {
+        if !self.started {
+            return self.start(&line).await;
+        }
+        if self.done.complete {
+            return Err(Error::invalid("a line follows the last one"));
+        }
+        self.read.note(&line);
+        match line {
+            Line::PromptEngineExport(_) => return Err(Error::invalid("a second first line")),
+            Line::Price(price) => self.prices.push(price),
+            Line::Prompt(prompt) => {
+                if self.prompts.len() >= PROMPTS {
+                    self.store_prompts().await?;
+                }
+                self.prompts.push((prompt, Vec::new()));
+            }
+            Line::Version(version) => match self.prompts.last_mut() {
+                Some((prompt, versions)) if prompt.id == version.prompt_id => {
+                    versions.push(version)
+                }
+                _ => return Err(Error::invalid("a version that does not follow its prompt")),
+            },
+            Line::RawHorizon(horizon) => {
+                self.store_prompts().await?;
+                self.raise_horizon(horizon).await?;
+            }
+            Line::Usage(usage) => self.record(usage.into()).await?,
+            Line::Execution(execution) => self.record(execution.into()).await?,
+            Line::PastCosts { execution, costs } => match self.records.last() {
+                Some(Record::Execution(last)) if last.id == execution => {
+                    self.past.push((execution, costs));
+                }
+                // Its execution was left out, too.
+                _ if self.done.before_horizon > 0 => {}
+                _ => return Err(Error::invalid("past costs that do not follow their execution")),
+            },
+            Line::End(counts) => {
+                if counts != self.read {
+                    return Err(Error::invalid(format!(
+                        "the last line speaks of {counts:?}, and there are {:?}",
+                        self.read
+                    )));
+                }
+                self.done.complete = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores what is left.
+    ///
+    /// # Errors
+    /// As [`Import::push`].
+    pub async fn finish(mut self) -> Result<Imported> {
+        // What may have been cut short, a prompt before its last version or an execution before its
+        // past costs, is left to the next import as a whole.
+        if !self.done.complete {
+            self.prompts.pop_if(|(prompt, versions)| !is_whole(prompt, versions));
+            self.records.pop_if(|record| matches!(record, Record::Execution(_)));
+        }
+        self.flush().await?;
+        Ok(self.done())
+    }
+
+    /// Stores what was pushed.
+    ///
+    /// # Errors
+    /// As [`Import::push`].
+    pub async fn flush(&mut self) -> Result<()> {
+        self.store_prices().await?;
+        self.store_prompts().await?;
+        self.store_records().await
+    }
+
+    async fn start(&mut self, line: &Line) -> Result<()> {
+        match line {
+            Line::PromptEngineExport(VERSION) => {}
+            Line::PromptEngineExport(other) => {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("an export of version {other}; this build knows version {VERSION}"),
+                ));
+            }
+            _ => {
+                return Err(Error::invalid(
+                    "an export starts with the line {\"prompt_engine_export\":1}",
+                ));
+            }
+        }
+        self.horizon = self.store.raw_horizon().await?;
+        self.started = true;
+        Ok(())
+    }
+
+    async fn record(&mut self, record: Record) -> Result<()> {
+        if self.horizon.is_some_and(|horizon| record.created_at() < horizon) {
+            self.done.before_horizon += 1;
+            return Ok(());
+        }
+        if self.records.len() >= RECORDS {
+            self.flush().await?;
+        }
+        self.records.push(record);
+        Ok(())
+    }
+
+    /// Writes prices that are not there as they are, all at once.
+    async fn store_prices(&mut self) -> Result<()> {
+        if self.prices.is_empty() {
+            return Ok(());
+        }
+        let list = self.store.cost_configs().await?;
+        let there: HashMap<CostConfigId, &CostConfig> =
+            list.configs.iter().map(|price| (price.id, price)).collect();
+        let mut new = std::mem::take(&mut self.prices);
+        new.retain(|price| there.get(&price.id) != Some(&price));
+        if !new.is_empty() {
+            self.store.put_cost_configs(&new, list.generation).await?;
+        }
+        self.done.new_prices += new.len() as u64;
+        Ok(())
+    }
+
+    async fn store_prompts(&mut self) -> Result<()> {
+        self.store_prices().await?;
+        for (prompt, versions) in std::mem::take(&mut self.prompts) {
+            if !is_whole(&prompt, &versions) {
+                return Err(Error::invalid(format!(
+                    "the prompt {} lacks versions: it has {} of {}",
+                    prompt.slug,
+                    versions.len(),
+                    prompt.latest_version
+                )));
+            }
+            let new = match self.store.prompt(prompt.id).await? {
+                None => {
+                    self.store.insert_prompt(&prompt, &versions).await?;
+                    true
+                }
+                Some(stored) => self.advance(&stored, &prompt, &versions).await?,
+            };
+            self.done.new_prompts += u64::from(new);
+        }
+        Ok(())
+    }
+
+    /// Brings the stored prompt to the revision of the file; tells whether there was anything to do.
+    async fn advance(
+        &self,
+        stored: &Prompt,
+        prompt: &Prompt,
+        versions: &[PromptVersion],
+    ) -> Result<bool> {
+        let changed_here = || {
+            Error::conflict(format!(
+                "the prompt {} was changed here: it has revision {}, and that of the export is {}",
+                stored.slug, stored.revision, prompt.revision
+            ))
+        };
+        // What went on here is newer than the export.
+        if stored == prompt || stored.revision > prompt.revision {
+            return Ok(false);
+        }
+        let mut new = versions.iter().filter(|version| version.number > stored.latest_version);
+        let missing = prompt.latest_version.saturating_sub(stored.latest_version);
+        let steps = prompt.revision - stored.revision;
+        // Every version came with a revision of its own.
+        if stored.slug != prompt.slug || steps == 0 || steps < u64::from(missing) {
+            return Err(changed_here());
+        }
+        let mut step = stored.clone();
+        while step.revision < prompt.revision {
+            let version = new.next();
+            step.revision += 1;
+            step.latest_version = version.map_or(step.latest_version, |version| version.number);
+            if step.revision == prompt.revision {
+                step = prompt.clone();
+            }
+            self.store.update_prompt(&step, version).await?;
+        }
+        Ok(true)
+    }
+
+    /// Takes over the horizon of the export, unless this store has records from before it.
+    async fn raise_horizon(&mut self, horizon: Timestamp) -> Result<()> {
+        if self.horizon.is_some_and(|here| here >= horizon) {
+            return Ok(());
+        }
+        let older = RecordQuery {
+            range: TimeRange { from: None, to: Some(horizon) },
+            order: Order::OldestFirst,
+            page: PageQuery { limit: 1, after: None },
+            ..RecordQuery::default()
+        };
+        if !self.store.list_usages(&older).await?.items.is_empty()
+            || !self.store.list_executions(&older).await?.items.is_empty()
+        {
+            return Ok(());
+        }
+        let prune = Prune { payloads_before: None, raw_before: Some(horizon), limit: 1 };
+        self.store.prune(&prune).await?;
+        self.horizon = Some(horizon);
+        Ok(())
+    }
+
+    async fn store_records(&mut self) -> Result<()> {
+        if self.records.is_empty() {
+            return Ok(());
+        }
+        let mut records = std::mem::take(&mut self.records);
+        let past: HashMap<ExecutionId, Vec<PastCost>> =
+            std::mem::take(&mut self.past).into_iter().collect();
+        // What an execution costs now; stored first is what it cost at first.
+        let mut present = Vec::with_capacity(past.len());
+        for record in &mut records {
+            if let Record::Execution(execution) = record
+                && let Some(first) = past.get(&execution.id).and_then(|costs| costs.first())
+            {
+                present.push(execution.clone());
+                execution.cost = Some(first.cost);
+                execution.priced_model.clone_from(&first.priced_model);
+            }
+        }
+        self.done.new_records += self.store.append(&records).await?.stored;
+        if present.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<ExecutionId> = present.iter().map(|execution| execution.id).collect();
+        let there = self.store.past_costs(&ids).await?;
+        let mut revisions = Vec::new();
+        for (execution, there) in present.iter().zip(there) {
+            if let Some(costs) = past.get(&execution.id) {
+                revisions.extend(revisions_of(execution, costs, there.len()));
+            }
+        }
+        let outcomes = self.store.revise_costs(&revisions).await?;
+        let changed = outcomes.iter().filter(|outcome| **outcome == Revised::Changed).count();
+        self.done.new_costs += changed as u64;
+        Ok(())
+    }
+}
+
+/// Whether all versions of a prompt are there; they count from 1.
+fn is_whole(prompt: &Prompt, versions: &[PromptVersion]) -> bool {
+    versions.iter().map(|version| version.number).eq(1..=prompt.latest_version)
+}
+
+/// The revisions that lead from the first of `costs` to what `execution` costs now, without the
+/// first `done` of them.
+fn revisions_of<'a>(
+    execution: &'a LlmExecution,
+    costs: &'a [PastCost],
+    done: usize,
+) -> impl Iterator<Item = CostRevision> + 'a {
+    let now = execution.cost.map(|cost| (cost, execution.priced_model.clone()));
+    let after = costs.iter().skip(1).map(|next| (next.cost, next.priced_model.clone())).chain(now);
+    costs.iter().zip(after).skip(done).map(|(past, (new, priced_model))| CostRevision {
+        id: execution.id,
+        expected: past.cost,
+        new,
+        priced_model,
+        at: past.replaced_at,
+    })
+}

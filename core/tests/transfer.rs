@@ -1,0 +1,247 @@
+//! Moving a store: an export is the same wherever it was imported, however often, and whatever
+//! interrupted it.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::sync::Arc;
+
+use prompt_engine_core::conformance::arbitrary::Arbitrary;
+use prompt_engine_core::testkit::{self, at, call, label, next, prompt, version};
+use prompt_engine_core::transfer::{Export, Import, Imported, Line};
+use prompt_engine_core::{
+    CostRevision, ErrorKind, LlmExecution, MemoryStore, Prompt, Prune, Record, Result, Store,
+};
+
+async fn export(store: &Arc<dyn Store>) -> Vec<String> {
+    let mut export = Export::new(Arc::clone(store));
+    let mut lines = Vec::new();
+    while let Some(page) = export.next().await.unwrap() {
+        lines.extend(page.iter().map(|line| serde_json::to_string(line).unwrap()));
+    }
+    lines
+}
+
+async fn import(store: &Arc<dyn Store>, lines: &[String]) -> Result<Imported> {
+    let mut import = Import::new(Arc::clone(store));
+    for line in lines {
+        import.push(serde_json::from_str(line).unwrap()).await?;
+    }
+    import.finish().await
+}
+
+fn empty() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new())
+}
+
+/// A store that has something of everything: versions, prices, revised costs (some of them back
+/// where they were), pending calls, expired payloads, a raw horizon.
+async fn full() -> (Arc<dyn Store>, Vec<Record>) {
+    let store = empty();
+    let mut random = Arbitrary::new(5, 86_400);
+    let prices: Vec<_> = (0..40).map(|n| random.cost_config(&format!("m{n}"))).collect();
+    store.put_cost_configs(&prices, 0).await.unwrap();
+    for slug in ["b", "a", "no-version-yet"] {
+        let (prompt, first) = prompt(slug);
+        if slug == "no-version-yet" {
+            let bare = Prompt { active_version: None, latest_version: 0, ..prompt };
+            store.insert_prompt(&bare, &[]).await.unwrap();
+            continue;
+        }
+        store.insert_prompt(&prompt, &[first]).await.unwrap();
+        let second = next(&prompt, 2);
+        store.update_prompt(&second, Some(&version(&prompt, 2))).await.unwrap();
+        store.update_prompt(&next(&second, 2), None).await.unwrap();
+    }
+    let records: Vec<Record> = (0..120).flat_map(|_| random.records()).collect();
+    store.append(&records).await.unwrap();
+    let executions = records.iter().filter_map(|record| match record {
+        Record::Execution(execution) => Some(execution),
+        Record::Usage(_) => None,
+    });
+    for (n, execution) in executions.enumerate() {
+        let Some(cost) = execution.cost else { continue };
+        let there_and_back = [cost, testkit::reported(7), cost, testkit::reported(9)];
+        for pair in there_and_back[..=n % 4].windows(2) {
+            let revision = CostRevision {
+                id: execution.id,
+                expected: pair[0],
+                new: pair[1],
+                priced_model: (n % 3 > 0).then(|| label("revised")),
+                at: at(90_000),
+            };
+            store.revise_costs(&[revision]).await.unwrap();
+        }
+    }
+    let prune =
+        Prune { payloads_before: Some(at(30_000)), raw_before: Some(at(10_000)), limit: u32::MAX };
+    store.prune(&prune).await.unwrap();
+    (store, records)
+}
+
+#[tokio::test]
+async fn what_was_imported_exports_the_same() {
+    let (from, _) = full().await;
+    let lines = export(&from).await;
+    for kind in ["price", "prompt", "version", "raw_horizon", "usage", "execution", "past_costs"] {
+        assert!(lines.iter().any(|line| line.starts_with(&format!("{{\"{kind}\":"))), "{kind}");
+    }
+    let to = empty();
+    let done = import(&to, &lines).await.unwrap();
+    assert!(done.complete);
+    assert_eq!((done.new_prices, done.new_prompts), (40, 3));
+    assert_eq!(done.new_records, done.read.usages + done.read.executions);
+    assert!(done.new_costs > done.read.past_costs);
+    assert!(export(&to).await == lines);
+}
+
+#[tokio::test]
+async fn importing_it_again_changes_nothing() {
+    let (from, _) = full().await;
+    let lines = export(&from).await;
+    let generation = from.price_generation().await.unwrap();
+    let done = import(&from, &lines).await.unwrap();
+    assert_eq!((done.new_prices, done.new_prompts, done.new_records, done.new_costs), (0, 0, 0, 0));
+    assert!(export(&from).await == lines);
+    assert_eq!(from.price_generation().await.unwrap(), generation);
+}
+
+#[tokio::test]
+async fn an_import_that_was_cut_short_anywhere_is_taken_up_again() {
+    let (from, _) = full().await;
+    let lines = export(&from).await;
+    for read in (0..lines.len()).step_by(7) {
+        let to = empty();
+        assert!(!import(&to, &lines[..read]).await.unwrap().complete);
+        assert!(import(&to, &lines).await.unwrap().complete);
+        assert!(export(&to).await == lines, "cut after {read} lines");
+    }
+}
+
+#[tokio::test]
+async fn a_later_export_brings_what_is_new() {
+    let (from, records) = full().await;
+    let to = empty();
+    import(&to, &export(&from).await).await.unwrap();
+    // Pending calls finish, costs change once more, prompts go on, new ones and new calls come.
+    let mut random = Arbitrary::new(6, 86_400);
+    for record in &records {
+        let Record::Execution(execution) = record else { continue };
+        let Some(stored) = from.execution(execution.id).await.unwrap() else { continue };
+        match stored.cost {
+            None => drop(from.append(&[random.finished(&stored).into()]).await.unwrap()),
+            Some(expected) => {
+                let new = testkit::reported(11);
+                let priced_model = None;
+                let revision =
+                    CostRevision { id: stored.id, expected, new, priced_model, at: at(99_000) };
+                from.revise_costs(&[revision]).await.unwrap();
+            }
+        }
+    }
+    let a = from.prompt_by_slug(&"a".parse().unwrap()).await.unwrap().unwrap();
+    let third = next(&a, 3);
+    from.update_prompt(&third, Some(&version(&a, 3))).await.unwrap();
+    from.update_prompt(&next(&third, 4), Some(&version(&a, 4))).await.unwrap();
+    let (fresh, first) = prompt("c");
+    from.insert_prompt(&fresh, &[first]).await.unwrap();
+    let (usage, execution) = call(at(50_000));
+    from.append(&[usage.into(), execution.into()]).await.unwrap();
+
+    let lines = export(&from).await;
+    let done = import(&to, &lines).await.unwrap();
+    assert_eq!((done.new_prices, done.new_prompts), (0, 2));
+    assert!(done.new_records > 2 && done.new_costs > 0, "{done:?}");
+    assert!(export(&to).await == lines);
+}
+
+#[tokio::test]
+async fn a_prompt_that_went_on_here_stays_and_one_that_differs_is_refused() {
+    let (from, _) = full().await;
+    let lines = export(&from).await;
+    let here = empty();
+    import(&here, &lines).await.unwrap();
+    let a = here.prompt_by_slug(&"a".parse().unwrap()).await.unwrap().unwrap();
+    let on = next(&a, 3);
+    here.update_prompt(&on, Some(&version(&a, 3))).await.unwrap();
+    assert_eq!(import(&here, &lines).await.unwrap().new_prompts, 0);
+    assert_eq!(here.prompt(a.id).await.unwrap(), Some(on));
+
+    let mut other = next(&a, 3);
+    other.name = "Changed there".to_owned();
+    from.update_prompt(&other, Some(&version(&a, 3))).await.unwrap();
+    let error = import(&here, &export(&from).await).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().contains("the prompt a was changed here"), "{error}");
+}
+
+#[tokio::test]
+async fn records_from_before_the_horizon_here_are_left_out_and_counted() {
+    let (from, _) = full().await;
+    let lines = export(&from).await;
+    let here = empty();
+    let prune = Prune { payloads_before: None, raw_before: Some(at(40_000)), limit: 1 };
+    here.prune(&prune).await.unwrap();
+    let done = import(&here, &lines).await.unwrap();
+    assert!(done.before_horizon > 0 && done.complete);
+    assert_eq!(done.before_horizon + done.new_records, done.read.usages + done.read.executions);
+    assert_eq!(here.raw_horizon().await.unwrap(), Some(at(40_000)));
+}
+
+#[tokio::test]
+async fn a_horizon_deletes_nothing_that_is_here() {
+    let (from, _) = full().await;
+    let here = empty();
+    let (usage, execution) = call(at(5));
+    let own: [Record; 2] = [usage.clone().into(), execution.into()];
+    here.append(&own).await.unwrap();
+    import(&here, &export(&from).await).await.unwrap();
+    assert_eq!(here.raw_horizon().await.unwrap(), None);
+    assert_eq!(here.usage(usage.id).await.unwrap(), Some(usage));
+}
+
+#[tokio::test]
+async fn lines_that_are_out_of_place_are_refused() {
+    let (from, _) = full().await;
+    let lines: Vec<Line> =
+        export(&from).await.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let first = || lines[0].clone();
+    let find = |is: fn(&Line) -> bool| lines.iter().find(|line| is(line)).unwrap().clone();
+    let prompt = find(|line| matches!(line, Line::Prompt(_)));
+    let version = find(|line| matches!(line, Line::Version(_)));
+    let past = find(|line| matches!(line, Line::PastCosts { .. }));
+    let usage = find(|line| matches!(line, Line::Usage(_)));
+    let end = lines.last().unwrap().clone();
+    let cases = [
+        (vec![usage.clone()], ErrorKind::Invalid, "starts with the line"),
+        (vec![Line::PromptEngineExport(2)], ErrorKind::Unsupported, "version 2"),
+        (vec![first(), first()], ErrorKind::Invalid, "a second first line"),
+        (vec![first(), version], ErrorKind::Invalid, "does not follow its prompt"),
+        (vec![first(), prompt, usage.clone()], ErrorKind::Invalid, "lacks versions"),
+        (vec![first(), past], ErrorKind::Invalid, "do not follow their execution"),
+        (vec![first(), usage.clone(), end], ErrorKind::Invalid, "the last line speaks of"),
+        (
+            vec![first(), Line::End(Default::default()), usage],
+            ErrorKind::Invalid,
+            "follows the last",
+        ),
+    ];
+    for (lines, kind, says) in cases {
+        let mut import = Import::new(empty());
+        let mut refused = None;
+        for line in lines {
+            if let Err(error) = import.push(line).await {
+                refused = Some(error);
+            }
+        }
+        let refused = match refused {
+            Some(error) => Some(error),
+            None => import.flush().await.err(),
+        };
+        let error = refused.unwrap();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    let LlmExecution { id, .. } = testkit::pending(&testkit::usage(at(0)), at(0));
+    let line = Line::PastCosts { execution: id, costs: vec![testkit::past_cost()] };
+    let text = serde_json::to_string(&line).unwrap();
+    assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line);
+}
