@@ -1,10 +1,10 @@
 //! What every command is given: where the store is, and whether to print JSON.
 //! Invariant: a command that only reads never makes a store.
 
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use prompt_engine::PromptEngine;
+use prompt_engine::{FileUrl, PromptEngine, Store, open_store};
 
 use crate::failure::Failure;
 use crate::table::count;
@@ -32,15 +32,31 @@ impl Context {
         self.json
     }
 
+    /// The store alone, as it is; it must be there.
+    pub(crate) async fn store(&self) -> Result<Arc<dyn Store>, Failure> {
+        self.must_be_there()?;
+        self.store_or_create().await
+    }
+
+    /// The store alone, without any prices of the library where it is made.
+    pub(crate) async fn store_or_create(&self) -> Result<Arc<dyn Store>, Failure> {
+        Ok(open_store(&self.store, true).await?)
+    }
+
     /// The engine on a store that must be there.
     pub(crate) async fn open(&self) -> Result<PromptEngine, Failure> {
+        self.must_be_there()?;
+        self.open_or_create().await
+    }
+
+    fn must_be_there(&self) -> Result<(), Failure> {
         if let Some(path) = self.missing_file() {
             return Err(Failure::failed(format!(
                 "there is no store at {path}; `prompt-engine prompt create` makes one there, \
                  `prompt-engine demo` shows one, and --store names another"
             )));
         }
-        self.open_or_create().await
+        Ok(())
     }
 
     /// The engine on a store that is made where it is not there.
@@ -61,9 +77,13 @@ impl Context {
     }
 
     /// The path of the store's file, where it has one that is not there.
-    pub(crate) fn missing_file(&self) -> Option<&str> {
-        let path = self.store.strip_prefix("sqlite://")?;
-        let path = path.split_once('?').map_or(path, |(path, _)| path);
-        (!path.is_empty() && !Path::new(path).exists()).then_some(path)
+    pub(crate) fn missing_file(&self) -> Option<String> {
+        let scheme = ["sqlite", "redb"].into_iter().find(|scheme| self.is_of(scheme))?;
+        let path = FileUrl::parse(&self.store, scheme).ok()?.path;
+        (!path.exists()).then(|| path.display().to_string())
+    }
+
+    fn is_of(&self, scheme: &str) -> bool {
+        self.store.split_once(':').is_some_and(|(of, _)| of == scheme)
     }
 }

@@ -1,7 +1,9 @@
-//! `import`: history from elsewhere becomes usages and executions, priced at their own moment.
+//! `import`: an export goes into a store as it is (`own`); history from elsewhere becomes usages and
+//! executions, priced at their own moment.
 //! Invariant: importing a file again, or after it grew, adds only what is new; a batch is stored
 //! whole or not at all, and what was stored is always said.
 
+mod own;
 mod row;
 mod source;
 
@@ -17,6 +19,7 @@ use prompt_engine::{
 };
 use serde::Serialize;
 
+use self::own::OwnFile;
 use self::row::{Plan, Row};
 use self::source::{Refusal, Source};
 use crate::context::Context;
@@ -48,11 +51,15 @@ Input tokens include cached ones, output tokens include reasoning. Without statu
 without version it counts for version 1.
 Importing a file again, or after it grew, adds only what is new.
 
+An export is known by its first line and needs no options.
+
 Example:
+  prompt-engine import backup.jsonl
   prompt-engine import calls.csv --map created_at=TIMESTAMP,input_tokens=ContextTokens,output_tokens=GeneratedTokens \\
       --set prompt=code-completion,provider=openai,model=gpt-4o --create-prompts")]
 pub(crate) struct ImportArgs {
-    /// The file: .csv with a header line, or .jsonl with one object a line.
+    /// The file: an export, or - for one on standard input; .csv with a header line; .jsonl with
+    /// one object a line.
     file: PathBuf,
     /// Which column holds which field.
     #[arg(long, value_name = "FIELD=COLUMN,…")]
@@ -79,6 +86,15 @@ enum OnError {
 
 pub(crate) async fn run(args: ImportArgs, context: &Context) -> Result<(), Failure> {
     let zone: Zone = args.tz.parse().map_err(|error| Failure::option("--tz", &error))?;
+    if let Some(file) = OwnFile::open(&args.file).map_err(Failure::failed)? {
+        if !args.map.is_empty() || !args.set.is_empty() || args.create_prompts {
+            return Err(Failure::usage(
+                "an export says itself what it holds: --map, --set and --create-prompts are for \
+                 other files",
+            ));
+        }
+        return own::run(file, context).await;
+    }
     let plan = Plan::new(&args.map, &args.set, zone).map_err(Failure::usage)?;
     let source = Source::open(&args.file, plan.columns()).map_err(Failure::failed)?;
     let engine =

@@ -8,6 +8,7 @@ mod demo;
 mod diff;
 mod errors;
 mod executions;
+mod export;
 mod failure;
 mod filters;
 mod import;
@@ -88,8 +89,10 @@ enum Command {
     /// Look at, set and bring up to date the prices of models.
     #[command(subcommand)]
     Prices(prices::PricesCommand),
-    /// Bring in history from a CSV or JSON lines file.
+    /// Bring in an export, or history from a CSV or JSON lines file.
     Import(import::ImportArgs),
+    /// Write everything to a file, for another store or to keep.
+    Export(export::ExportArgs),
     /// Show everything on a fresh file, with a model server of our own.
     Demo(demo::DemoArgs),
     /// Print completions for a shell.
@@ -128,6 +131,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Executions(command) => executions::run(command, &context).await,
         Command::Prices(command) => prices::run(command, &context).await,
         Command::Import(args) => import::run(args, &context).await,
+        Command::Export(args) => export::run(args, &context).await,
         Command::Demo(args) => demo::run(args, &context).await,
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
     }
