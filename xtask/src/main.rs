@@ -1,6 +1,8 @@
 //! Tasks of the workspace, as `cargo xtask TASK`. Few dependencies, so that it builds at once everywhere.
-//! Invariant: a task sets nothing that depends on the machine and ends with the code of what it ran.
+//! Invariant: a task ends with the code of what it ran, and tells it nothing of the machine but where
+//! the server for the tests is.
 
+mod postgres;
 mod prices;
 
 use std::env;
@@ -10,6 +12,8 @@ use std::process::{Command, ExitCode};
 const TASKS: &str = "\
 Tasks:
   test [ARGS]                   runs every test of the workspace, doc tests included; ARGS go to `cargo test`
+  postgres -- COMMAND           runs any command with the PostgreSQL that `test` has: one that is started for it
+                                and then removed, or the one that TEST_POSTGRES_URL names
   prices [EXPORT] [--date DAY]  writes core/data/genai-prices.jsonl from an export of the Python package
                                 genai-prices, or from the package that is installed; DAY: when it was released";
 
@@ -21,6 +25,7 @@ fn main() -> ExitCode {
     };
     match task.to_str() {
         Some("test") => test(args),
+        Some("postgres") => postgres::run(args),
         Some("prices") => prices::run(args),
         Some("help" | "--help" | "-h") => {
             println!("{TASKS}");
@@ -36,17 +41,7 @@ fn main() -> ExitCode {
 /// All members and all features: features only ever add, and some test targets need one.
 fn test(args: impl Iterator<Item = OsString>) -> ExitCode {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(&cargo);
+    let mut command = Command::new(cargo);
     command.args(["test", "--workspace", "--all-features"]).args(args);
-    match command.status() {
-        Ok(status) => {
-            // Without a code a signal ended it.
-            let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-            ExitCode::from(code)
-        }
-        Err(error) => {
-            eprintln!("xtask: cannot start {}: {error}", cargo.display());
-            ExitCode::FAILURE
-        }
-    }
+    postgres::with_server(command)
 }
