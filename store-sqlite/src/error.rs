@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use prompt_engine_core::{Error, ErrorKind};
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 /// A failure inside the store, before it is known which file it is about.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,13 @@ impl From<Located> for Error {
     }
 }
 
+fn extended(error: &rusqlite::Error) -> Option<i32> {
+    match error {
+        rusqlite::Error::SqliteFailure(error, _) => Some(error.extended_code),
+        _ => None,
+    }
+}
+
 /// What an error of the driver means.
 fn driver(error: &rusqlite::Error, file: &str) -> (ErrorKind, String) {
     use rusqlite::Error as E;
@@ -136,6 +143,11 @@ fn driver(error: &rusqlite::Error, file: &str) -> (ErrorKind, String) {
         Some(ErrorCode::CannotOpen) => {
             (ErrorKind::Unavailable, format!("the SQLite file {file} cannot be opened"))
         }
+        // Where a file may not grow, though its disk has room, this is all that SQLite says.
+        Some(ErrorCode::SystemIoFailure) if extended(error) == Some(ffi::SQLITE_IOERR_WRITE) => (
+            ErrorKind::Unavailable,
+            format!("the SQLite file {file} cannot be written: its disk may be full"),
+        ),
         Some(ErrorCode::SystemIoFailure) => {
             (ErrorKind::Unavailable, format!("the SQLite file {file} cannot be read or written"))
         }

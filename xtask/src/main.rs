@@ -14,6 +14,8 @@ Tasks:
   test [ARGS]                   runs every test of the workspace, doc tests included; ARGS go to `cargo test`
   postgres -- COMMAND           runs any command with the PostgreSQL that `test` has: one that is started for it
                                 and then removed, or the one that TEST_POSTGRES_URL names
+  torture [NAME...]             runs the tests that kill, crowd and starve a store at their full measure, in release:
+                                kill, crowd, full_disk, or all of them
   prices [EXPORT] [--date DAY]  writes core/data/genai-prices.jsonl from an export of the Python package
                                 genai-prices, or from the package that is installed; DAY: when it was released";
 
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     };
     match task.to_str() {
         Some("test") => test(args),
+        Some("torture") => torture(args),
         Some("postgres") => postgres::run(args),
         Some("prices") => prices::run(args),
         Some("help" | "--help" | "-h") => {
@@ -40,8 +43,32 @@ fn main() -> ExitCode {
 
 /// All members and all features: features only ever add, and some test targets need one.
 fn test(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command.args(["test", "--workspace", "--all-features"]).args(args);
     postgres::with_server(command)
+}
+
+/// The tests that have a full measure, which takes minutes.
+const TORTURES: [&str; 3] = ["kill", "crowd", "full_disk"];
+
+fn torture(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut names: Vec<OsString> = args.collect();
+    if let Some(other) = names.iter().find(|name| !TORTURES.iter().any(|known| **name == **known)) {
+        eprintln!("xtask: there is no torture {other:?}; there are {}.", TORTURES.join(", "));
+        return ExitCode::from(2);
+    }
+    if names.is_empty() {
+        names = TORTURES.map(OsString::from).into();
+    }
+    let mut command = cargo();
+    command.args(["test", "--release", "-p", "prompt-engine", "--all-features"]);
+    for name in names {
+        command.arg("--test").arg(name);
+    }
+    command.env("PROMPT_ENGINE_TORTURE", "1");
+    postgres::with_server(command)
+}
+
+fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
