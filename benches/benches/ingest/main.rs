@@ -1,9 +1,12 @@
-//! Durable ingest into SQLite: calls of 1, 64 and 2,000 concurrent callers, each
-//! answered after its commit with `synchronous=FULL`, against raw inserts of the very rows that
-//! were stored, in the batches that were observed, into a file of the same schema and page size.
+//! Durable ingest into each store: calls of 1, 64 and 2,000 concurrent callers, each answered after
+//! its synced commit, against raw inserts of the very rows, index entries and payload bytes that
+//! were stored, in the batches that were observed, into a store of the same schema and settings.
 //! Five interleaved pairs; the medians are printed, and every row is counted on both sides.
 //! Read the ratio of few callers with care: both sides sync equally often, but where a sync takes
 //! longer for a thread that does nothing else (strace: 3.8 against 1.1 ms), the raw side pays it.
+
+mod redb;
+mod sqlite;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,21 +17,20 @@ use prompt_engine_benches::{Call, Calls, median, printed_machine};
 use prompt_engine_core::{
     AggregateQuery, AggregateRow, Appended, CostRevision, ExecutionId, LlmExecution, Mode,
     Overload, Page, PastCost, Prune, Pruned, Record, RecordQuery, RecordStore, Recorded, Recorder,
-    RecorderConfig, Result, Revised, Timestamp, Usage, UsageId,
+    RecorderConfig, Result, Revised, Store, Timestamp, Usage, UsageId,
 };
-use prompt_engine_store_sqlite::{SqliteConfig, SqliteStore, Synchronous};
-use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
 
 const SEED: u64 = 11;
 const PAIRS: usize = 5;
+/// Calls of the measure of the disk.
+const DISK_CALLS: usize = 20_000;
 /// Concurrent callers, and how many calls each makes.
 const LOADS: [(usize, usize); 3] = [(1, 1_000), (64, 150), (2_000, 6)];
 
 /// A store that notes how many records each append had.
 #[derive(Debug)]
 struct Observed {
-    store: SqliteStore,
+    store: Arc<dyn Store>,
     batches: Mutex<Vec<usize>>,
 }
 
@@ -69,13 +71,8 @@ impl RecordStore for Observed {
     }
 }
 
-fn config(path: &Path) -> SqliteConfig {
-    SqliteConfig::new(path).with_synchronous(Synchronous::Full)
-}
-
 /// Ingests `calls` through a recorder; answers the time and the batches.
-async fn ours(path: &Path, calls: Vec<Call>, callers: usize) -> (Duration, Vec<usize>) {
-    let store = SqliteStore::open(config(path)).await.expect("a store");
+async fn ours(store: Arc<dyn Store>, calls: Vec<Call>, callers: usize) -> (Duration, Vec<usize>) {
     let store = Arc::new(Observed { store, batches: Mutex::default() });
     let settings = RecorderConfig::new()
         .with_mode(Mode::Durable)
@@ -115,91 +112,42 @@ async fn ours(path: &Path, calls: Vec<Call>, callers: usize) -> (Duration, Vec<u
     (took, batches)
 }
 
-/// A stored record: its table, its row, and its payload.
-struct Row {
-    table: usize,
-    values: Vec<Value>,
-    payload: (i64, Value),
+/// A store of its kind: how it is opened, and what raw inserts into it take.
+trait Subject {
+    /// As it is printed.
+    const NAME: &'static str;
+
+    /// Opens the store in `folder`, to sync every commit.
+    fn open(folder: &Path) -> impl Future<Output = Arc<dyn Store>> + Send;
+
+    /// Inserts what the store in `ours` holds into one in `raw`, made by the same code and empty: the
+    /// same rows, indexes and payload bytes in the same `batches`, and nothing else. Answers how long
+    /// it took.
+    fn raw(ours: &Path, raw: &Path, batches: &[usize]) -> Duration;
+
+    /// What the store in `folder` takes on the disk, in bytes.
+    fn size(folder: &Path) -> u64;
 }
 
-const TABLES: [&str; 2] = ["prompt_engine_usages", "prompt_engine_llm_executions"];
-
-/// All records of a file in the order in which they were stored.
-fn stored(path: &Path) -> rusqlite::Result<Vec<Row>> {
-    let conn = Connection::open(path)?;
-    let mut rows = Vec::new();
-    for (table, name) in TABLES.iter().enumerate() {
-        let mut select = conn.prepare(&format!(
-            "SELECT p.id, p.data, t.* FROM {name} t JOIN prompt_engine_payloads p ON p.id = t.payload"
-        ))?;
-        let columns = select.column_count();
-        let found = select.query_map([], |row| {
-            let values = (2..columns).map(|at| row.get(at)).collect::<rusqlite::Result<_>>()?;
-            Ok(Row { table, values, payload: (row.get(0)?, row.get(1)?) })
-        })?;
-        for row in found {
-            rows.push(row?);
-        }
-    }
-    rows.sort_by_key(|row| row.payload.0);
-    Ok(rows)
-}
-
-/// Inserts `rows` in `batches` into a fresh file and answers how long it took.
-fn raw(path: &Path, rows: &[Row], batches: &[usize]) -> rusqlite::Result<Duration> {
-    let conn = Connection::open(path)?;
-    conn.pragma_update(None, "synchronous", "FULL")?;
-    let mode: String = conn.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
-    assert_eq!(mode, "wal");
-    let inserts: Vec<String> = TABLES
-        .iter()
-        .enumerate()
-        .map(|(table, name)| {
-            let columns = rows.iter().find(|row| row.table == table).map_or(1, |r| r.values.len());
-            format!("INSERT INTO {name} VALUES ({})", vec!["?"; columns].join(", "))
-        })
-        .collect();
-    let start = Instant::now();
-    let mut rest = rows;
-    for batch in batches {
-        let (now, later) = rest.split_at(*batch);
-        rest = later;
-        conn.execute_batch("BEGIN IMMEDIATE")?;
-        for row in now {
-            conn.prepare_cached(&inserts[row.table])?.execute(params_from_iter(&row.values))?;
-            conn.prepare_cached("INSERT INTO prompt_engine_payloads (id, data) VALUES (?, ?)")?
-                .execute((row.payload.0, &row.payload.1))?;
-        }
-        conn.execute_batch("COMMIT")?;
-    }
-    let took = start.elapsed();
-    assert!(rest.is_empty(), "the batches hold every row");
-    for name in TABLES {
-        let count: i64 =
-            conn.query_row(&format!("SELECT count(*) FROM {name}"), [], |row| row.get(0))?;
-        assert_eq!(usize::try_from(count), Ok(rows.len() / 2));
-    }
-    Ok(took)
-}
-
-async fn load(calls: &mut Calls, callers: usize, each: usize) {
+async fn load<S: Subject>(calls: &mut Calls, callers: usize, each: usize) {
     let count = callers * each;
     let (mut rates, mut raw_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let mut mean_batch = Vec::new();
     for _ in 0..PAIRS {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-        let (file, raw_file) = (folder.path().join("ours.db"), folder.path().join("raw.db"));
-        let (took, batches) = ours(&file, calls.by_ref().take(count).collect(), callers).await;
-        // The same schema, page size and settings, from the same code; then only inserts.
-        drop(SqliteStore::open(config(&raw_file)).await.expect("a store"));
+        let (our_folder, raw_folder) = (folder.path().join("ours"), folder.path().join("raw"));
+        for folder in [&our_folder, &raw_folder] {
+            std::fs::create_dir(folder).expect("a folder");
+        }
+        let store = S::open(&our_folder).await;
+        let (took, batches) = ours(store, calls.by_ref().take(count).collect(), callers).await;
+        // The same schema and settings, from the same code; then only inserts.
+        drop(S::open(&raw_folder).await);
         let observed = batches.clone();
-        let raw_took = tokio::task::spawn_blocking(move || {
-            let rows = stored(&file).expect("the rows that were stored");
-            assert_eq!(rows.len(), 2 * count);
-            raw(&raw_file, &rows, &observed).expect("raw inserts")
-        })
-        .await
-        .expect("raw inserts do not panic");
+        let raw_took =
+            tokio::task::spawn_blocking(move || S::raw(&our_folder, &raw_folder, &observed))
+                .await
+                .expect("raw inserts do not panic");
         let calls = f64::from(u32::try_from(count).expect("a small number"));
         let appends = f64::from(u32::try_from(batches.len()).expect("a small number"));
         rates.push(calls / took.as_secs_f64());
@@ -209,8 +157,9 @@ async fn load(calls: &mut Calls, callers: usize, each: usize) {
     }
     let note = if callers == 1 { "; decided by the time of a sync, not by the code" } else { "" };
     println!(
-        "ingest/durable/{callers} callers/sqlite full: {count} calls, {:.0} calls/s; raw {:.0} \
-         calls/s; ratio {:.2} (target >= 0.9; pairs {}); {:.0} records a batch{note}",
+        "ingest/durable/{callers} callers/{}: {count} calls, {:.0} calls/s; raw {:.0} calls/s; \
+         ratio {:.2} (target >= 0.9; pairs {}); {:.0} records a batch{note}",
+        S::NAME,
         median(&mut rates),
         median(&mut raw_rates),
         median(&mut ratios),
@@ -219,15 +168,46 @@ async fn load(calls: &mut Calls, callers: usize, each: usize) {
     );
 }
 
+/// What a call takes on the disk.
+async fn disk<S: Subject>(calls: &mut Calls) {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let store = S::open(folder.path()).await;
+    let calls: Vec<Call> = calls.by_ref().take(DISK_CALLS).collect();
+    for batch in calls.chunks(512) {
+        let records: Vec<Record> = batch
+            .iter()
+            .flat_map(|call| [call.usage.clone().into(), call.execution.clone().into()])
+            .collect();
+        let appended = store.append(&records).await.expect("an append");
+        assert_eq!(usize::try_from(appended.stored), Ok(records.len()));
+    }
+    drop(store);
+    let bytes = S::size(folder.path()) / DISK_CALLS as u64;
+    println!("disk/{}: {bytes} bytes a call of {DISK_CALLS} (target <= 2,500)", S::NAME);
+}
+
+async fn all<S: Subject>(only: Option<&str>) {
+    if only.is_some_and(|only| only != S::NAME) {
+        return;
+    }
+    let mut calls = Calls::new(SEED, 1_000_000);
+    disk::<S>(&mut calls).await;
+    for (callers, each) in LOADS {
+        load::<S>(&mut calls, callers, each).await;
+    }
+}
+
 fn main() {
     printed_machine(SEED);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .enable_time()
+        .enable_all()
         .build()
         .expect("a runtime");
-    let mut calls = Calls::new(SEED, 1_000_000);
-    for (callers, each) in LOADS {
-        runtime.block_on(load(&mut calls, callers, each));
-    }
+    // `cargo bench --bench ingest -- redb` measures one store.
+    let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    runtime.block_on(async {
+        all::<sqlite::Sqlite>(only.as_deref()).await;
+        all::<redb::Redb>(only.as_deref()).await;
+    });
 }
