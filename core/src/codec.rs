@@ -3,12 +3,15 @@
 //! Invariant: whatever was encoded decodes to the same; the codes are added to, never changed.
 
 use std::cell::RefCell;
+use std::fmt;
+use std::sync::mpsc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zstd::bulk::Compressor;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::record::Record;
 
 /// JSON follows.
 const PLAIN: u8 = 0;
@@ -19,9 +22,96 @@ const SMALL: usize = 128;
 /// Level 1: 27 to 32 µs for a typical call, and less than half its size.
 const LEVEL: i32 = 1;
 
+/// Records encoded at a time: about as long as a writer takes to begin.
+const CHUNK: usize = 32;
+
 thread_local! {
     /// Kept because its tables cost more than compressing a payload does.
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// A record and its payload as bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoded {
+    /// The record, whose payload was taken out.
+    pub record: Record,
+    /// The payload.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// Records that are encoded on a thread of their own, in order, ahead of whoever takes them: so that a
+/// writer writes while the next are being compressed. As many come out as went in, or an error.
+pub struct Encoding {
+    chunks: mpsc::Receiver<Result<Vec<Encoded>>>,
+    chunk: std::vec::IntoIter<Encoded>,
+    left: usize,
+}
+
+impl fmt::Debug for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoding").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+impl Iterator for Encoding {
+    type Item = Result<Encoded>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        if let Some(encoded) = self.chunk.next() {
+            self.left -= 1;
+            return Some(Ok(encoded));
+        }
+        match self.chunks.recv() {
+            Ok(Ok(chunk)) => {
+                self.chunk = chunk.into_iter();
+                self.next()
+            }
+            Ok(Err(error)) => self.end(error),
+            // Whoever encodes ended before he was done: he panicked, or the runtime ends.
+            Err(_) => self.end(Error::new(ErrorKind::Unexpected, "payloads were not encoded")),
+        }
+    }
+}
+
+impl Encoding {
+    fn end(&mut self, error: Error) -> Option<Result<Encoded>> {
+        self.left = 0;
+        Some(Err(error))
+    }
+}
+
+/// Checks `records`, and begins to encode their payloads. Must be called on a tokio runtime. Taking
+/// a record blocks until it is there.
+///
+/// # Errors
+/// `Invalid`, naming the first record that breaks [`Record::validate`].
+pub fn encode_ahead(records: &[Record]) -> Result<Encoding> {
+    records.iter().try_for_each(Record::validate)?;
+    let (sender, chunks) = mpsc::channel();
+    let (left, records) = (records.len(), records.to_vec());
+    tokio::task::spawn_blocking(move || {
+        let mut rest = records.into_iter();
+        while rest.len() > 0 {
+            let chunk: Result<Vec<_>> = rest.by_ref().take(CHUNK).map(encoded).collect();
+            let failed = chunk.is_err();
+            // Nobody takes them any more where the writer gave up.
+            if sender.send(chunk).is_err() || failed {
+                return;
+            }
+        }
+    });
+    Ok(Encoding { chunks, chunk: Vec::new().into_iter(), left })
+}
+
+fn encoded(mut record: Record) -> Result<Encoded> {
+    let payload = match &mut record {
+        Record::Usage(usage) => usage.payload.take().map(|payload| encode(&payload)),
+        Record::Execution(execution) => execution.payload.take().map(|payload| encode(&payload)),
+    };
+    Ok(Encoded { payload: payload.transpose()?, record })
 }
 
 /// `payload` as bytes.

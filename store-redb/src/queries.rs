@@ -25,9 +25,8 @@ impl RecordStore for RedbStore {
         if records.is_empty() {
             return Ok(Appended::default());
         }
-        let records = records.to_vec();
-        let prepared = self.run(move |_| records::prepare(records)).await?;
-        self.write_records(move |txn, terms| records::append(txn, terms, &prepared)).await
+        let encoding = codec::encode_ahead(records)?;
+        self.write_records(move |txn, terms| records::append(txn, terms, encoding)).await
     }
 
     async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<AggregateRow>> {

@@ -1,10 +1,11 @@
 //! Appending records and changing their costs.
-//! Invariants: payloads are encoded before the writer is taken, which then only moves bytes; a row,
+//! Invariants: payloads are encoded on another thread, the writer only moves bytes; a row,
 //! its id, its index keys and its payload are written in one transaction.
 
+use prompt_engine_core::codec::{Encoded, Encoding};
 use prompt_engine_core::{
     Appended, CostRevision, Error, ExecutionId, LlmExecution, PastCost, Record, Revised, Timestamp,
-    Usage, codec,
+    Usage,
 };
 use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
 
@@ -20,25 +21,6 @@ use crate::rows::{
 };
 use crate::store::meta;
 use crate::terms::{Lookup, TermReader, TermWriter};
-
-/// A record whose payload is bytes.
-pub(crate) struct Prepared {
-    record: Record,
-    payload: Option<Vec<u8>>,
-}
-
-/// Checks `records` and encodes their payloads.
-pub(crate) fn prepare(records: Vec<Record>) -> Outcome<Vec<Prepared>> {
-    let prepare = |mut record: Record| {
-        record.validate()?;
-        let payload = match &mut record {
-            Record::Usage(usage) => usage.payload.take().map(|p| codec::encode(&p)),
-            Record::Execution(execution) => execution.payload.take().map(|p| codec::encode(&p)),
-        };
-        Ok(Prepared { payload: payload.transpose()?, record })
-    };
-    records.into_iter().map(prepare).collect()
-}
 
 /// The tables of a kind of record, open for writing.
 struct Tables<'t> {
@@ -84,14 +66,15 @@ impl<'t> Tables<'t> {
 pub(crate) fn append(
     txn: &WriteTransaction,
     terms: &mut TermWriter<'_, '_>,
-    records: &[Prepared],
+    records: Encoding,
 ) -> Outcome<Appended> {
     let horizon = meta(&txn.open_table(META)?, RAW_HORIZON)?;
     let horizon = horizon.map(moment).transpose()?;
     let mut usages = Tables::open(txn, &USAGES)?;
     let mut executions = Tables::open(txn, &EXECUTIONS)?;
     let mut done = Appended::default();
-    for Prepared { record, payload } in records {
+    for encoded in records {
+        let Encoded { record, payload } = encoded?;
         if let Some(horizon) = horizon
             && record.created_at() < horizon
         {
@@ -102,7 +85,7 @@ pub(crate) fn append(
             ))));
         }
         let payload = payload.as_deref();
-        let stored = match record {
+        let stored = match &record {
             Record::Usage(usage) => append_usage(&mut usages, terms, usage, payload)?,
             Record::Execution(execution) => {
                 append_execution(&mut executions, terms, execution, payload)?

@@ -20,7 +20,7 @@ use crate::rows::{
     status, usage_columns,
 };
 use crate::schema::meta;
-use crate::store::{SqliteStore, compute};
+use crate::store::SqliteStore;
 use crate::terms::{Kind, TermReader, TermWriter};
 
 /// Free pages given back to the file system after a batch of pruning: 16 MiB.
@@ -29,15 +29,14 @@ const VACUUM_PAGES: &str = "PRAGMA incremental_vacuum(1024)";
 #[async_trait::async_trait]
 impl RecordStore for SqliteStore {
     async fn append(&self, records: &[Record]) -> Result<Appended> {
-        if records.is_empty() {
+        let Some(earliest) = records.iter().map(Record::created_at).min() else {
             return Ok(Appended::default());
-        }
-        let records = records.to_vec();
-        let prepared = compute(self.path(), move || records::prepare(records)).await?;
+        };
+        let encoding = codec::encode_ahead(records)?;
         self.write(
             move |store, conn| {
                 let mut terms = TermWriter::new(store.terms(), conn);
-                let appended = records::append(conn, &mut terms, &prepared)?;
+                let appended = records::append(conn, &mut terms, earliest, encoding)?;
                 Ok((appended, terms.finish()))
             },
             |store, _, (appended, terms)| {

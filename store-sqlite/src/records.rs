@@ -1,9 +1,10 @@
 //! Appending records and changing their costs.
-//! Invariant: payloads are encoded before the writer is taken, which then only moves bytes.
+//! Invariant: payloads are encoded on another thread; the writer only moves bytes.
 
+use prompt_engine_core::codec::{Encoded, Encoding};
 use prompt_engine_core::{
     Appended, CostRevision, Error, ExecutionId, LlmExecution, PastCost, Record, Revised, Timestamp,
-    Usage, codec,
+    Usage,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -13,41 +14,21 @@ use crate::rows::{AttributionRow, CostRow, cost, moment, optional};
 use crate::schema::{meta, set_meta};
 use crate::terms::{Kind, TermReader, TermWriter};
 
-/// A record whose payload is bytes.
-pub(crate) struct Prepared {
-    record: Record,
-    payload: Option<Vec<u8>>,
-}
-
-/// Checks `records` and encodes their payloads.
-pub(crate) fn prepare(records: Vec<Record>) -> Outcome<Vec<Prepared>> {
-    let prepare = |mut record: Record| {
-        record.validate()?;
-        let payload = match &mut record {
-            Record::Usage(usage) => usage.payload.take().map(|p| codec::encode(&p)),
-            Record::Execution(execution) => execution.payload.take().map(|p| codec::encode(&p)),
-        };
-        Ok(Prepared { payload: payload.transpose()?, record })
-    };
-    records.into_iter().map(prepare).collect()
-}
-
-/// Writes `records` in order; the caller commits.
+/// Writes `records`, none of which started before `earliest`, in order; the caller commits.
 pub(crate) fn append(
     conn: &Connection,
     terms: &mut TermWriter<'_>,
-    records: &[Prepared],
+    earliest: Timestamp,
+    records: Encoding,
 ) -> Outcome<Appended> {
     let mut done = Appended::default();
-    let Some(earliest) = records.iter().map(|p| p.record.created_at()).min() else {
-        return Ok(done);
-    };
     let horizon = meta(conn, RAW_HORIZON)?.map(Timestamp::from_micros).transpose()?;
     if meta(conn, PAYLOADS_FROM)?.is_some_and(|from| earliest.as_micros() < from) {
         set_meta(conn, PAYLOADS_FROM, earliest.as_micros())?;
     }
     let mut payloads = Payloads::new(conn)?;
-    for Prepared { record, payload } in records {
+    for encoded in records {
+        let Encoded { record, payload } = encoded?;
         if let Some(horizon) = horizon
             && record.created_at() < horizon
         {
@@ -58,7 +39,7 @@ pub(crate) fn append(
             ))));
         }
         let payload = payload.as_deref();
-        let stored = match record {
+        let stored = match &record {
             Record::Usage(usage) => append_usage(conn, terms, &mut payloads, usage, payload)?,
             Record::Execution(execution) => {
                 append_execution(conn, terms, &mut payloads, execution, payload)?

@@ -147,14 +147,6 @@ impl SqliteStore {
     }
 }
 
-/// Runs `work`, which needs no connection, off the caller's thread.
-pub(crate) async fn compute<T: Send + 'static>(
-    path: &Path,
-    work: impl FnOnce() -> Outcome<T> + Send + 'static,
-) -> Result<T> {
-    joined(spawn_blocking(work).await).map_err(|fault| fault.about(path).into())
-}
-
 fn joined<T>(done: std::result::Result<Outcome<T>, JoinError>) -> Outcome<T> {
     match done {
         Ok(outcome) => outcome,
