@@ -23,7 +23,7 @@ pub struct PromptEngine(Engine);
 
 impl PromptEngine {
     /// An engine with default settings over the store of `url`: `sqlite://prompts.db`,
-    /// `redb://prompts.redb` or `memory:`. Each store says in its
+    /// `redb://prompts.redb`, `postgres://host/database` or `memory:`. Each store says in its
     /// configuration which parameters its URL takes.
     ///
     /// # Errors
@@ -75,9 +75,10 @@ pub async fn open_store(url: &str, durable: bool) -> Result<Arc<dyn Store>> {
         Some("memory") if url == "memory:" => Ok(Arc::new(MemoryStore::default())),
         Some("sqlite") => open_sqlite(url, durable).await,
         Some("redb") => open_redb(url).await,
+        Some("postgres" | "postgresql") => open_postgres(url).await,
         _ => Err(Error::invalid(format!(
-            "{} is no URL of a store; try sqlite://prompts.db, redb://prompts.redb \
-             or memory:",
+            "{} is no URL of a store; try sqlite://prompts.db, redb://prompts.redb, \
+             postgres://host/database or memory:",
             without_secrets(url)
         ))),
     }
@@ -107,7 +108,18 @@ async fn open_redb(_: &str) -> Result<Arc<dyn Store>> {
     Err(missing("redb"))
 }
 
-#[cfg(not(all(feature = "sqlite", feature = "redb")))]
+#[cfg(feature = "postgres")]
+async fn open_postgres(url: &str) -> Result<Arc<dyn Store>> {
+    use prompt_engine_store_postgres::{PostgresConfig, PostgresStore};
+    Ok(Arc::new(PostgresStore::open(PostgresConfig::from_url(url)?).await?))
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn open_postgres(_: &str) -> Result<Arc<dyn Store>> {
+    Err(missing("postgres"))
+}
+
+#[cfg(not(all(feature = "sqlite", feature = "redb", feature = "postgres")))]
 fn missing(feature: &str) -> Error {
     Error::new(
         prompt_engine_core::ErrorKind::Unsupported,
@@ -132,14 +144,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_url_that_means_no_store_is_refused_without_its_secrets() {
-        for url in [
-            "postgres://u:hunter2@host/db",
-            "postgres://host/db?user=u&password=hunter2",
-            "mysql:u:hunter2@host",
+        // Without the store the sentence is about the feature.
+        let server = if cfg!(feature = "postgres") { "host.invalid" } else { "`postgres`" };
+        for (url, says) in [
+            ("postgres://u:hunter2@host.invalid/db", server),
+            ("postgres://host.invalid/db?user=u&password=hunter2", server),
+            ("mysql:u:hunter2@host", "mysql:…"),
         ] {
             let error = open_store(url, false).await.unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
-            assert!(error.contains(&url[..5]), "{error}");
+            assert!(error.contains(says), "{error}");
         }
         let error = open_store("password=hunter2", false).await.unwrap_err().to_string();
         assert!(!error.contains("hunter2"), "{error}");

@@ -28,6 +28,7 @@
 //! |---|---|
 //! | `sqlite` (default) | the embedded store, URL `sqlite://path/to/file.db` |
 //! | `redb` | the embedded store in pure Rust, one process at a time, URL `redb://path/to/file.redb` |
+//! | `postgres` | the store that many processes share, URL `postgres://user@host/database` |
 //! | `testkit` | factories for every domain type, and a model client that follows a script |
 //! | `openai` | the client of OpenAI and of every server that speaks Chat Completions |
 //!
@@ -44,6 +45,12 @@ pub use prompt_engine_core::*;
 pub mod openai {
     pub use prompt_engine_llm::OpenAi;
     pub use secrecy::SecretString;
+}
+
+/// The store that many processes share.
+#[cfg(feature = "postgres")]
+pub mod postgres {
+    pub use prompt_engine_store_postgres::*;
 }
 
 /// The embedded store in pure Rust.

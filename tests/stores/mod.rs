@@ -2,6 +2,10 @@
 //! Invariant: a place goes away with its value; nothing is shared between two of them.
 #![allow(dead_code, reason = "no test needs all of it")]
 
+#[path = "../../store-postgres/tests/server.rs"]
+mod server;
+
+use std::any::Any;
 use std::time::Duration;
 
 use prompt_engine::{
@@ -9,20 +13,21 @@ use prompt_engine::{
     Dimension, LlmClient, LlmError, LlmExecution, MemoryStore, NewPrompt, Order, PromptEngine,
     Record, RecordQuery, RecordStore, Store, Usage, VersionDraft, testkit,
 };
-use tempfile::TempDir;
+use server::Schema;
 
 /// Where a store may be made.
 pub(crate) struct Place {
     pub(crate) name: &'static str,
     pub(crate) url: String,
-    _folder: TempDir,
+    /// What goes with it: a folder, or a schema.
+    _guard: Box<dyn Any>,
 }
 
 impl Place {
     fn of_file(name: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("{name}://{}", folder.path().join("store").display());
-        Self { name, url, _folder: folder }
+        Self { name, url, _guard: Box::new(folder) }
     }
 
     pub(crate) fn sqlite() -> Self {
@@ -33,8 +38,14 @@ impl Place {
         Self::of_file("redb")
     }
 
+    pub(crate) fn postgres() -> Self {
+        let schema = Schema::new();
+        let url = schema.url().to_string();
+        Self { name: "postgres", url, _guard: Box::new(schema) }
+    }
+
     pub(crate) fn all() -> Vec<Self> {
-        vec![Self::sqlite(), Self::redb()]
+        vec![Self::sqlite(), Self::redb(), Self::postgres()]
     }
 
     /// An engine whose callers wait for the disk.

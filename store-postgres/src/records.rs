@@ -1,0 +1,346 @@
+//! Appending records.
+//! Invariants: who came first is decided by the insert alone, never by a look before it; a call that
+//! was pending has the payload of what finished it, and no other.
+
+use std::collections::{HashMap, HashSet};
+
+use prompt_engine_core::{
+    Appended, Attribution, Error, Label, LlmExecution, Timestamp, Usage, UsageId,
+};
+use sqlx::postgres::PgBindIterExt;
+use sqlx::types::Uuid;
+use sqlx::{PgConnection, query};
+
+use crate::batch::{Batch, Encoded, Id, Identity, Kept, Payloads, parts};
+use crate::error::{Fault, Outcome};
+use crate::prune::RAW_HORIZON;
+use crate::rows::{CostRow, attribution, get, maybe_label, moment};
+use crate::wire::Moment;
+
+/// Rows written by one statement at most.
+const ROWS: usize = 8192;
+/// Bytes of payloads written by one statement at most, the last one aside: a message to the server
+/// ends at 1 GiB.
+const BYTES: usize = 16 * 1024 * 1024;
+
+/// What was done to the rows of a batch.
+#[derive(Default)]
+struct Done {
+    horizon: Option<Timestamp>,
+    usages: HashSet<Uuid>,
+    inserted: HashSet<Uuid>,
+    finished: HashSet<Uuid>,
+}
+
+impl Done {
+    fn changed(&self, id: &Id) -> bool {
+        match id {
+            Id::Usage(id) => self.usages.contains(id),
+            Id::Execution(id) => self.inserted.contains(id) || self.finished.contains(id),
+        }
+    }
+}
+
+/// A payload to be written.
+struct Payload<'a> {
+    created_at: Timestamp,
+    id: Uuid,
+    data: &'a [u8],
+}
+
+/// Writes `batch`; the caller commits.
+pub(crate) async fn append(
+    conn: &mut PgConnection,
+    batch: &Batch<'_>,
+    payloads: &Payloads,
+) -> Outcome<Appended> {
+    let mut done = Done::default();
+    for (usages, calls) in parts(batch.usages.len(), batch.executions.len(), ROWS) {
+        insert_rows(conn, &batch.usages[usages], &batch.executions[calls], &mut done).await?;
+    }
+    judge(conn, batch, &done).await?;
+    insert_payloads(conn, batch, payloads.get().await?, &done).await?;
+    let mut stored = done.usages.len() + done.inserted.len() + done.finished.len();
+    for Kept { call, began } in &batch.executions {
+        stored += usize::from(*began && done.inserted.contains(&uuid(call.id.to_bytes())));
+    }
+    let number = |rows: usize| u64::try_from(rows).unwrap_or(u64::MAX);
+    let unchanged = batch.records.len().saturating_sub(stored);
+    Ok(Appended { stored: number(stored), unchanged: number(unchanged) })
+}
+
+fn uuid(id: [u8; 16]) -> Uuid {
+    Uuid::from_bytes(id)
+}
+
+/// A usage that is stored stays; a call that is stored is replaced if it is pending, the new one
+/// finished, and the same otherwise. `xmax` is 0 in a row that is new. The parts of `ARRAY` are run
+/// from the first to the last, and each inserts in the order it is given.
+const INSERT_ROWS: &str = "
+WITH usage AS (
+    INSERT INTO prompt_engine_usages
+        (created_at, id, prompt, version, environment, session, user_id)
+    SELECT * FROM unnest($1::timestamptz[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[],
+        $6::text[], $7::text[])
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id
+), execution AS (
+    INSERT INTO prompt_engine_llm_executions AS stored
+        (created_at, id, prompt, version, environment, session, user_id, usage_id, provider, model,
+         response_model, priced_model, service_tier, status, error_category, http_status, input,
+         output, cache_read, cache_write, cache_write_1h, reasoning, audio_input, audio_output,
+         cost_kind, cost_reason, cost_pico, cost_config, latency_ms, time_to_first_token_ms,
+         completed_at)
+    SELECT * FROM unnest($8::timestamptz[], $9::uuid[], $10::uuid[], $11::bigint[], $12::text[],
+        $13::text[], $14::text[], $15::uuid[], $16::text[], $17::text[], $18::text[], $19::text[],
+        $20::text[], $21::smallint[], $22::smallint[], $23::integer[], $24::bigint[],
+        $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[],
+        $31::bigint[], $32::smallint[], $33::smallint[], $34::bigint[], $35::uuid[],
+        $36::bigint[], $37::bigint[], $38::timestamptz[])
+    ON CONFLICT (id) DO UPDATE SET
+        provider = excluded.provider, response_model = excluded.response_model,
+        priced_model = excluded.priced_model, service_tier = excluded.service_tier,
+        status = excluded.status, error_category = excluded.error_category,
+        http_status = excluded.http_status, input = excluded.input, output = excluded.output,
+        cache_read = excluded.cache_read, cache_write = excluded.cache_write,
+        cache_write_1h = excluded.cache_write_1h, reasoning = excluded.reasoning,
+        audio_input = excluded.audio_input, audio_output = excluded.audio_output,
+        cost_kind = excluded.cost_kind, cost_reason = excluded.cost_reason,
+        cost_pico = excluded.cost_pico, cost_config = excluded.cost_config,
+        latency_ms = excluded.latency_ms,
+        time_to_first_token_ms = excluded.time_to_first_token_ms,
+        completed_at = excluded.completed_at
+    WHERE stored.status = 0 AND excluded.status <> 0
+        AND (stored.created_at, stored.usage_id, stored.prompt, stored.version, stored.environment,
+             stored.model)
+          = (excluded.created_at, excluded.usage_id, excluded.prompt, excluded.version,
+             excluded.environment, excluded.model)
+        AND stored.session IS NOT DISTINCT FROM excluded.session
+        AND stored.user_id IS NOT DISTINCT FROM excluded.user_id
+    RETURNING id, stored.xmax = 0 AS inserted
+)
+SELECT
+    (SELECT value FROM prompt_engine_meta WHERE name = $39),
+    ARRAY(SELECT id FROM usage),
+    ARRAY(SELECT id FROM execution WHERE inserted),
+    ARRAY(SELECT id FROM execution WHERE NOT inserted)";
+
+async fn insert_rows(
+    conn: &mut PgConnection,
+    usages: &[&Usage],
+    calls: &[Kept<'_>],
+    done: &mut Done,
+) -> Outcome<()> {
+    let calls: Vec<&LlmExecution> = calls.iter().map(|kept| kept.call).collect();
+    let costs: Vec<CostRow> = calls.iter().map(|call| CostRow::new(call.cost.as_ref())).collect();
+    // A column each, in the order of the statement. Values are encoded as they are bound.
+    macro_rules! columns {
+        ($query:expr, $of:ident: $($value:expr),* $(,)?) => {
+            $query$(.bind($of.iter().copied().map($value).bind_iter()))*
+        };
+    }
+    macro_rules! attributions {
+        ($query:expr, $of:ident) => {
+            columns!($query, $of:
+                |of| Moment(of.created_at),
+                |of| uuid(of.id.to_bytes()),
+                |of| uuid(of.attribution.prompt.to_bytes()),
+                |of| i64::from(of.attribution.version),
+                |of| of.attribution.environment.as_str(),
+                |of| of.attribution.session.as_deref(),
+                |of| of.attribution.user.as_deref(),
+            )
+        };
+    }
+    let count = |of: Option<u64>| of.map(u64::cast_signed);
+    macro_rules! token {
+        ($name:ident) => {
+            |call: &LlmExecution| count(call.tokens.map(|tokens| tokens.$name))
+        };
+    }
+    let insert = attributions!(query(INSERT_ROWS), usages);
+    let insert = attributions!(insert, calls);
+    let insert = columns!(insert, calls:
+        |call| uuid(call.usage_id.to_bytes()),
+        |call| call.provider.as_str(),
+        |call| call.model.as_str(),
+        |call| call.response_model.as_deref(),
+        |call| call.priced_model.as_deref(),
+        |call| call.service_tier.as_deref(),
+        |call| i16::from(call.status.code()),
+        |call| call.error_category.map(|category| i16::from(category.code())),
+        |call| call.http_status.map(i32::from),
+        token!(input),
+        token!(output),
+        token!(cache_read),
+        token!(cache_write),
+        token!(cache_write_1h),
+        token!(reasoning),
+        token!(audio_input),
+        token!(audio_output),
+    );
+    let insert = columns!(insert, costs:
+        |cost| cost.kind,
+        |cost| cost.reason,
+        |cost| cost.pico,
+        |cost| cost.config,
+    );
+    let insert = columns!(insert, calls:
+        |call| count(call.latency_ms),
+        |call| count(call.time_to_first_token_ms),
+        |call| call.completed_at.map(Moment),
+    );
+    let row = insert.bind(RAW_HORIZON).fetch_one(conn).await?;
+    let horizon: Option<i64> = get(&row, 0)?;
+    done.horizon = horizon.map(Timestamp::from_micros).transpose()?;
+    done.usages.extend(get::<Vec<Uuid>>(&row, 1)?);
+    done.inserted.extend(get::<Vec<Uuid>>(&row, 2)?);
+    done.finished.extend(get::<Vec<Uuid>>(&row, 3)?);
+    Ok(())
+}
+
+/// What is stored under an id already.
+const SELECT_STORED: &str = "
+SELECT id, created_at, prompt, version, environment, session, user_id,
+    NULL::uuid AS usage_id, NULL::text AS model
+FROM prompt_engine_usages WHERE id = ANY ($1)
+UNION ALL
+SELECT id, created_at, prompt, version, environment, session, user_id, usage_id, model
+FROM prompt_engine_llm_executions WHERE id = ANY ($2)";
+
+/// A record that was there before.
+struct Stored {
+    created_at: Timestamp,
+    attribution: Attribution,
+    call: Option<(UsageId, Label)>,
+}
+
+/// Refuses the first record, in the order in which they came, that is before the horizon, or is
+/// stored with another identity.
+async fn judge(conn: &mut PgConnection, batch: &Batch<'_>, done: &Done) -> Outcome<()> {
+    let unchanged = batch.records.iter().map(|record| Identity::of(record).id);
+    let unchanged: HashSet<Id> = unchanged.filter(|id| !done.changed(id)).collect();
+    let stored = stored(conn, &unchanged).await?;
+    for record in batch.records {
+        if let Some(horizon) = done.horizon
+            && record.created_at() < horizon
+        {
+            return Err(Fault::Judged(Error::invalid(format!(
+                "{} started at {}, before the raw horizon {horizon}",
+                record.name(),
+                record.created_at()
+            ))));
+        }
+        let new = Identity::of(record);
+        if let Some(Stored { created_at, attribution, call }) = stored.get(&new.id) {
+            let call = call.as_ref().map(|(usage, model)| (*usage, &**model));
+            Identity { id: new.id, created_at: *created_at, attribution, call }.check(&new)?;
+        }
+    }
+    Ok(())
+}
+
+/// The stored records of `ids`, all of which must be there: nothing is deleted meanwhile.
+async fn stored(conn: &mut PgConnection, ids: &HashSet<Id>) -> Outcome<HashMap<Id, Stored>> {
+    let mut stored = HashMap::with_capacity(ids.len());
+    if ids.is_empty() {
+        return Ok(stored);
+    }
+    let (mut usages, mut executions) = (Vec::new(), Vec::new());
+    for id in ids {
+        match id {
+            Id::Usage(id) => usages.push(*id),
+            Id::Execution(id) => executions.push(*id),
+        }
+    }
+    let rows = query(SELECT_STORED).bind(usages).bind(executions).fetch_all(conn).await?;
+    for row in &rows {
+        let (id, usage_id): (Uuid, Option<Uuid>) = (get(row, 0)?, get(row, 7)?);
+        let usage_id = usage_id.map(|id| UsageId::from_bytes(id.into_bytes()));
+        let call = usage_id.zip(maybe_label(row, 8)?);
+        let id = if call.is_some() { Id::Execution(id) } else { Id::Usage(id) };
+        let (created_at, attribution) = (moment(row, 1)?, attribution(row, 2)?);
+        stored.insert(id, Stored { created_at, attribution, call });
+    }
+    if stored.len() < ids.len() {
+        return Err(Fault::Row("a record is there and cannot be found".to_owned()));
+    }
+    Ok(stored)
+}
+
+/// Writes the payloads of what is new, and replaces those of calls that were pending.
+async fn insert_payloads(
+    conn: &mut PgConnection,
+    batch: &Batch<'_>,
+    encoded: &Encoded,
+    done: &Done,
+) -> Outcome<()> {
+    let mut usages = Vec::new();
+    for (usage, data) in batch.usages.iter().zip(&encoded.usages) {
+        let (created_at, id) = (usage.created_at, uuid(usage.id.to_bytes()));
+        if let (true, Some(data)) = (done.usages.contains(&id), data) {
+            usages.push(Payload { created_at, id, data });
+        }
+    }
+    let (mut executions, mut without) = (Vec::new(), Vec::new());
+    for (Kept { call, .. }, data) in batch.executions.iter().zip(&encoded.executions) {
+        let (created_at, id) = (call.created_at, uuid(call.id.to_bytes()));
+        match data {
+            Some(data) if done.changed(&Id::Execution(id)) => {
+                executions.push(Payload { created_at, id, data });
+            }
+            None if done.finished.contains(&id) => without.push((created_at, id)),
+            _ => {}
+        }
+    }
+    insert_into(conn, INSERT_USAGE_PAYLOADS, &usages).await?;
+    insert_into(conn, INSERT_EXECUTION_PAYLOADS, &executions).await?;
+    if !without.is_empty() {
+        query(DELETE_EXECUTION_PAYLOADS)
+            .bind(without.iter().map(|(created_at, _)| Moment(*created_at)).bind_iter())
+            .bind(without.iter().map(|(_, id)| *id).bind_iter())
+            .execute(conn)
+            .await?;
+    }
+    Ok(())
+}
+
+const INSERT_USAGE_PAYLOADS: &str = "
+INSERT INTO prompt_engine_usage_payloads (created_at, id, data)
+SELECT * FROM unnest($1::timestamptz[], $2::uuid[], $3::bytea[])
+ON CONFLICT (created_at, id) DO UPDATE SET data = excluded.data";
+
+const INSERT_EXECUTION_PAYLOADS: &str = "
+INSERT INTO prompt_engine_llm_execution_payloads (created_at, id, data)
+SELECT * FROM unnest($1::timestamptz[], $2::uuid[], $3::bytea[])
+ON CONFLICT (created_at, id) DO UPDATE SET data = excluded.data";
+
+const DELETE_EXECUTION_PAYLOADS: &str = "
+DELETE FROM prompt_engine_llm_execution_payloads AS p
+USING unnest($1::timestamptz[], $2::uuid[]) AS gone (created_at, id)
+WHERE p.created_at = gone.created_at AND p.id = gone.id";
+
+/// Runs `insert` as often as the size of a message demands.
+async fn insert_into(
+    conn: &mut PgConnection,
+    insert: &'static str,
+    payloads: &[Payload<'_>],
+) -> Outcome<()> {
+    let mut rest = payloads;
+    while !rest.is_empty() {
+        let mut size = 0;
+        let fits = rest.iter().take_while(|payload| {
+            size += payload.data.len();
+            size <= BYTES
+        });
+        let (part, others) = rest.split_at(fits.count().max(1));
+        query(insert)
+            .bind(part.iter().map(|payload| Moment(payload.created_at)).bind_iter())
+            .bind(part.iter().map(|payload| payload.id).bind_iter())
+            .bind(part.iter().map(|payload| payload.data).bind_iter())
+            .execute(&mut *conn)
+            .await?;
+        rest = others;
+    }
+    Ok(())
+}

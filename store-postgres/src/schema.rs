@@ -1,0 +1,127 @@
+//! The schema and its versions. A migration is never edited once released; a change is a new one.
+//! Invariant: the version is read and moved under the lock of the schema, so that processes that
+//! open a new one at once make its tables once. (sqlx's migrator would do that too, but keeps the
+//! versions in `_sqlx_migrations`, where an application that shares the database keeps its own.)
+
+use sqlx::{AssertSqlSafe, Executor, PgConnection, query_as, query_scalar, raw_sql};
+
+use crate::error::{Fault, Outcome};
+
+/// The migrations in order: the first makes version 1.
+const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_initial.sql")];
+
+/// The version of the schema, in `prompt_engine_meta`.
+const SCHEMA: &str = "schema";
+/// The oldest server that has all that is used here.
+const OLDEST_SERVER: u32 = 120_000;
+
+/// The version that this build writes.
+fn newest() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// The lock of a schema: see `docs/postgres-format.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SchemaLock(i64);
+
+impl SchemaLock {
+    fn of(schema: &str) -> Self {
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        for byte in b"prompt_engine:".iter().chain(schema.as_bytes()) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Self(hash.cast_signed())
+    }
+
+    /// A statement that takes it for the rest of the transaction, beside others that do so.
+    pub(crate) fn shared(self) -> String {
+        format!("SELECT pg_advisory_xact_lock_shared({})", self.0)
+    }
+
+    /// A statement that takes it for the rest of the transaction, alone.
+    pub(crate) fn alone(self) -> String {
+        format!("SELECT pg_advisory_xact_lock({})", self.0)
+    }
+}
+
+/// Brings the schema up to date, and makes it where there is none. `named` is the one that was
+/// asked for, fit to stand in SQL. Answers its lock, and whether there were no tables before.
+pub(crate) async fn migrate(
+    conn: &mut PgConnection,
+    named: Option<&str>,
+) -> Outcome<(SchemaLock, bool)> {
+    check_server(conn).await?;
+    let (found, place) = version(conn).await?;
+    let place = named.map(str::to_owned).or(place).ok_or(Fault::NoSchema)?;
+    let lock = SchemaLock::of(&place);
+    // The usual case takes no lock.
+    if known(found)? == newest() {
+        return Ok((lock, false));
+    }
+    let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}", lock.alone());
+    conn.execute(raw_sql(AssertSqlSafe(begin))).await?;
+    if let Some(schema) = named {
+        // Asking for one that is there needs the right to make one.
+        let there: bool = query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
+            .bind(format!("\"{schema}\""))
+            .fetch_one(&mut *conn)
+            .await?;
+        if !there {
+            let create = format!("CREATE SCHEMA \"{schema}\"");
+            conn.execute(raw_sql(AssertSqlSafe(create))).await?;
+        }
+    }
+    let (found, _) = version(conn).await?;
+    let done = usize::try_from(known(found)?).unwrap_or(0);
+    for migration in &MIGRATIONS[done..] {
+        conn.execute(raw_sql(*migration)).await?;
+    }
+    sqlx::query(
+        "INSERT INTO prompt_engine_meta (name, value) VALUES ($1, $2)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    )
+    .bind(SCHEMA)
+    .bind(newest())
+    .execute(&mut *conn)
+    .await?;
+    conn.execute("COMMIT").await?;
+    Ok((lock, found == 0))
+}
+
+async fn check_server(conn: &mut PgConnection) -> Outcome<()> {
+    if let Some(version) = conn.server_version_num().filter(|version| *version < OLDEST_SERVER) {
+        return Err(Fault::OldServer(version / 10_000));
+    }
+    let encoding: String =
+        query_scalar("SELECT current_setting('server_encoding')").fetch_one(conn).await?;
+    if encoding == "UTF8" { Ok(()) } else { Err(Fault::Encoding(encoding)) }
+}
+
+/// The version of the schema, 0 if there are no tables; and the schema where they are, or would be
+/// made.
+async fn version(conn: &mut PgConnection) -> Outcome<(i64, Option<String>)> {
+    let (exists, place): (bool, Option<String>) = query_as(
+        "SELECT found.oid IS NOT NULL, coalesce(n.nspname::text, current_schema()::text)
+         FROM (SELECT to_regclass('prompt_engine_meta')::oid AS oid) AS found
+         LEFT JOIN pg_class AS c ON c.oid = found.oid
+         LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace",
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    Ok((if exists { meta(conn, SCHEMA).await?.unwrap_or(0) } else { 0 }, place))
+}
+
+/// `found`, if this build can work with it.
+fn known(found: i64) -> Outcome<i64> {
+    match found {
+        _ if found > newest() => Err(Fault::NewerSchema { found, known: newest() }),
+        _ if found < 0 => Err(Fault::Row(format!("the schema version is {found}"))),
+        _ => Ok(found),
+    }
+}
+
+/// The number kept under `name`.
+pub(crate) async fn meta(conn: &mut PgConnection, name: &'static str) -> Outcome<Option<i64>> {
+    let select = query_scalar("SELECT value FROM prompt_engine_meta WHERE name = $1");
+    Ok(select.bind(name).fetch_optional(conn).await?)
+}

@@ -1,0 +1,254 @@
+//! The handle: how work gets to a connection, and what is done when that is lost.
+//! Invariant: what is done again has either not been committed, or counts once however often it is
+//! done. Nothing that takes long to compute runs on the caller's thread.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prompt_engine_core::{Error, Result};
+use sqlx::{AssertSqlSafe, Connection, Executor, raw_sql};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use crate::config::{Place, PostgresConfig};
+use crate::error::{Fault, Outcome, joined};
+use crate::pool::{Lease, Pool};
+use crate::schema;
+
+/// Transactions name all that they depend on: the defaults may be set otherwise.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+const WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+/// How often work is done again after its connection was lost.
+const AGAIN_LOST: u32 = 4;
+/// How often it is done again after a deadlock.
+const AGAIN_DEADLOCK: u32 = 5;
+
+/// A store in a schema of a PostgreSQL database. Cloning it clones the handle.
+///
+/// # Example: open, and look
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> prompt_engine_core::Result<()> {
+/// use prompt_engine_core::CostStore;
+/// use prompt_engine_store_postgres::{PostgresConfig, PostgresStore};
+/// let config = PostgresConfig::from_url("postgres://app@localhost/prompts?schema=llm")?;
+/// let store = PostgresStore::open(config).await?;
+/// println!("prices of generation {}", store.price_generation().await?);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    place: Place,
+    created: bool,
+    begin_sharing: String,
+    begin_alone: String,
+    pool: Arc<Pool>,
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place { server, database, user: _, schema } = &self.shared.place;
+        f.debug_struct("PostgresStore")
+            .field("server", server)
+            .field("database", database)
+            .field("schema", schema)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a transaction holds of the lock of the schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Nothing: it touches no records.
+    Nothing,
+    /// A share: no records are pruned meanwhile.
+    Share,
+    /// All of it: no records are written meanwhile.
+    All,
+}
+
+/// What may be done again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Everything: done twice it counts once.
+    Always,
+    /// What was not committed: done twice it would contradict itself.
+    Uncommitted,
+}
+
+impl PostgresStore {
+    /// Opens the database of `config`, and makes the schema and its tables where there are none.
+    ///
+    /// # Errors
+    /// Each names the server or the database, and none a password. `Invalid` if the URL says what
+    /// it cannot, the server lets the user not in, has no such database, or does not allow it to
+    /// make tables; `Unsupported` if a newer PromptEngine wrote them, or the server is too old;
+    /// `Unavailable` if it cannot be reached or takes no more connections.
+    pub async fn open(config: PostgresConfig) -> Result<Self> {
+        let options = config.options()?;
+        let place = config.place(&options);
+        let pool = Arc::new(Pool::new(options, config.max_connections, config.acquire_timeout));
+        let made = async {
+            let mut conn = pool.connect(pool.deadline(), false).await?;
+            let made = schema::migrate(&mut conn, config.schema.as_deref()).await?;
+            // The server notices a connection that just ends, too.
+            conn.close().await.unwrap_or_default();
+            Ok(made)
+        };
+        let (lock, created) = made.await.map_err(|fault: Fault| fault.about(&place))?;
+        let shared = Shared {
+            place,
+            created,
+            begin_sharing: format!("{WRITE}; {}", lock.shared()),
+            begin_alone: format!("{WRITE}; {}", lock.alone()),
+            pool,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Whether opening this handle made the store: there were no tables of ours before.
+    pub fn created(&self) -> bool {
+        self.shared.created
+    }
+
+    /// Runs `work`, one statement that reads.
+    pub(crate) async fn read<T, F>(&self, work: impl Fn(Lease) -> F) -> Result<T>
+    where
+        F: Future<Output = (Lease, Outcome<T>)>,
+    {
+        self.run(None, Repeat::Always, work).await
+    }
+
+    /// Runs `work` in one read transaction: one snapshot.
+    pub(crate) async fn snapshot<T, F>(&self, work: impl Fn(Lease) -> F) -> Result<T>
+    where
+        F: Future<Output = (Lease, Outcome<T>)>,
+    {
+        self.run(Some(SNAPSHOT), Repeat::Always, work).await
+    }
+
+    /// Runs `work` in one write transaction, which commits if it succeeds.
+    pub(crate) async fn write<T, F>(
+        &self,
+        hold: Hold,
+        repeat: Repeat,
+        work: impl Fn(Lease) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = (Lease, Outcome<T>)>,
+    {
+        let begin = match hold {
+            Hold::Nothing => WRITE,
+            Hold::Share => &self.shared.begin_sharing,
+            Hold::All => &self.shared.begin_alone,
+        };
+        self.run(Some(begin), repeat, work).await
+    }
+
+    async fn run<T, F>(
+        &self,
+        begin: Option<&str>,
+        repeat: Repeat,
+        work: impl Fn(Lease) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = (Lease, Outcome<T>)>,
+    {
+        let mut again = Again::default();
+        loop {
+            // A connection that cannot be had was waited for already.
+            let lease = self.shared.pool.acquire().await.map_err(|fault| self.error(fault))?;
+            let fault = match attempt(lease, begin, &work).await {
+                Ok(answer) => return Ok(answer),
+                Err(Failed { fault, committing: true })
+                    if repeat == Repeat::Uncommitted && fault.is_lost() =>
+                {
+                    self.shared.pool.lost();
+                    return Err(self.error(Fault::Unacknowledged(Box::new(fault))));
+                }
+                Err(Failed { fault, .. }) => fault,
+            };
+            self.may_repeat(fault, &mut again).await?;
+        }
+    }
+
+    pub(crate) fn error(&self, fault: Fault) -> Error {
+        fault.about(&self.shared.place)
+    }
+
+    /// Returns if what failed by `fault` may be done again, and is worth it.
+    async fn may_repeat(&self, fault: Fault, again: &mut Again) -> Result<()> {
+        let (lost, deadlock) = (fault.is_lost(), fault.is_deadlock());
+        if lost {
+            self.shared.pool.lost();
+        }
+        let most = if lost { AGAIN_LOST } else { AGAIN_DEADLOCK };
+        if !(lost || deadlock) || again.times >= most {
+            return Err(self.error(fault));
+        }
+        tracing::debug!(times = again.times, lost, "done again on another connection");
+        // The first time at once: another connection is likely to work.
+        if again.times > 0 {
+            sleep(Duration::from_millis(10) * 4_u32.pow(again.times)).await;
+        }
+        again.times += 1;
+        Ok(())
+    }
+
+    /// Runs `work`, which needs no connection, off the caller's thread.
+    pub(crate) async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Outcome<T> + Send + 'static,
+    ) -> Result<T> {
+        joined(spawn_blocking(work).await).map_err(|fault| self.error(fault))
+    }
+}
+
+/// Why an attempt failed, and whether COMMIT had been sent.
+struct Failed {
+    fault: Fault,
+    committing: bool,
+}
+
+/// Runs `work` once, in a transaction if there is a `begin`.
+async fn attempt<T, F>(
+    mut lease: Lease,
+    begin: Option<&str>,
+    work: impl Fn(Lease) -> F,
+) -> std::result::Result<T, Failed>
+where
+    F: Future<Output = (Lease, Outcome<T>)>,
+{
+    let failed = |committing| move |fault| Failed { fault, committing };
+    if let Some(begin) = begin {
+        let began = lease.execute(raw_sql(AssertSqlSafe(begin))).await;
+        began.map_err(Fault::from).map_err(failed(false))?;
+    }
+    let (mut lease, outcome) = work(lease).await;
+    match outcome {
+        Ok(_) if begin.is_some() => {
+            let committed = lease.execute("COMMIT").await;
+            committed.map_err(Fault::from).map_err(failed(true))?;
+            lease.is_clean();
+        }
+        Ok(_) => lease.is_clean(),
+        Err(ref fault) if fault.is_lost() => {}
+        Err(_) if begin.is_some() => {
+            if lease.execute("ROLLBACK").await.is_ok() {
+                lease.is_clean();
+            }
+        }
+        Err(_) => lease.is_clean(),
+    }
+    outcome.map_err(failed(false))
+}
+
+/// How often something was done again.
+#[derive(Debug, Default)]
+struct Again {
+    times: u32,
+}

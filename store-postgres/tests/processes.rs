@@ -1,0 +1,171 @@
+//! Many processes on one schema: they open a new one at once, and append the same records in
+//! different orders. The parent starts this same program as each of them. No harness: the program
+//! is all.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and speak")]
+
+mod records;
+mod server;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+
+use prompt_engine_core::{
+    AggregateQuery, Dimension, ExecutionId, LlmExecution, MemoryStore, Record, RecordStore, Usage,
+    UsageId,
+};
+use prompt_engine_store_postgres::{PostgresConfig, PostgresStore};
+use tokio::task::JoinSet;
+
+use records::{attribution, finished, pending, usage};
+use server::Schema;
+
+const OPENERS: usize = 10;
+const WRITERS: u64 = 8;
+const CALLS: i64 = 600;
+
+/// What a child is to do.
+const TASK: &str = "PROMPT_ENGINE_PROCESSES_TASK";
+/// In which schema.
+const URL: &str = "PROMPT_ENGINE_PROCESSES_URL";
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    match std::env::var(TASK) {
+        Ok(task) => runtime.block_on(child(&task)),
+        Err(_) => {
+            runtime.block_on(openers());
+            runtime.block_on(writers());
+            println!("test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+        }
+    }
+}
+
+/// Starts a process that says that it is ready, and begins when its standard input ends.
+fn start(task: &str, schema: &Schema) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .env(TASK, task)
+        .env(URL, schema.url().as_str())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+    assert_eq!(ready, "ready\n");
+    child
+}
+
+/// Lets all of `children` begin, and answers what each said at its end.
+fn run(mut children: Vec<Child>) -> Vec<String> {
+    children.iter_mut().for_each(|child| drop(child.stdin.take()));
+    let said = children.into_iter().map(|child| {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "a process failed");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    });
+    said.collect()
+}
+
+async fn child(task: &str) {
+    let config = PostgresConfig::from_url(&std::env::var(URL).unwrap()).unwrap();
+    println!("ready");
+    std::io::stdout().flush().unwrap();
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    let store = PostgresStore::open(config).await.unwrap();
+    match task.parse() {
+        Ok(writer) => println!("{}", write(store, writer).await),
+        Err(_) => println!("{}", store.created()),
+    }
+}
+
+/// Ten processes open a schema that is not there: all succeed, and one made it.
+async fn openers() {
+    let schema = Schema::new();
+    let said = run((0..OPENERS).map(|_| start("open", &schema)).collect());
+    assert_eq!(said.iter().filter(|created| *created == "true").count(), 1, "{said:?}");
+    assert_eq!(said.len(), OPENERS);
+    assert!(!schema.open().await.created());
+    println!("{OPENERS} processes opened a new schema at once, and one made it");
+}
+
+/// The records of all writers: each process makes the same, from their place alone.
+fn all() -> Vec<(Usage, LlmExecution)> {
+    let call = |n: i64| {
+        let mut of = attribution();
+        of.version = 1 + u32::try_from(n % 5).unwrap();
+        of.user = (n % 3 == 0).then(|| format!("user-{}", n % 7).parse().unwrap());
+        let mut bytes = [0x11; 16];
+        // In no order: the ids of calls that follow each other are far apart.
+        bytes[..8]
+            .copy_from_slice(&n.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        let id = UsageId::from_bytes(bytes);
+        let usage = Usage { id, attribution: of.clone(), ..usage(n) };
+        bytes[15] = 0x22;
+        let id = ExecutionId::from_bytes(bytes);
+        let call = LlmExecution { id, usage_id: usage.id, attribution: of, ..pending(n) };
+        (usage, call)
+    };
+    (0..CALLS).map(call).collect()
+}
+
+/// Numbers in an order that `seed` decides.
+fn shuffled(count: usize, seed: u64) -> Vec<usize> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut order: Vec<usize> = (0..count).collect();
+    for last in (1..count).rev() {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let place = usize::try_from(state >> 33).unwrap() % (last + 1);
+        order.swap(last, place);
+    }
+    order
+}
+
+/// Appends all records, in an order of its own: those that are pending first, then the finished
+/// ones, several batches at once. Answers how many it stored.
+async fn write(store: PostgresStore, writer: u64) -> u64 {
+    let calls = all();
+    let mut stored = 0;
+    for ends in [false, true] {
+        let order = shuffled(calls.len(), 2 * writer + u64::from(ends));
+        let mut appends = JoinSet::new();
+        for part in order.chunks(37) {
+            let batch: Vec<Record> = part
+                .iter()
+                .flat_map(|n| {
+                    let (usage, call) = calls[*n].clone();
+                    let call = if ends { finished(call) } else { call };
+                    [call.into(), usage.into()]
+                })
+                .collect();
+            let store = store.clone();
+            appends.spawn(async move { store.append(&batch).await.unwrap().stored });
+        }
+        stored += appends.join_all().await.iter().sum::<u64>();
+    }
+    stored
+}
+
+/// Eight processes append the same records: no deadlock reaches one, each record is stored once,
+/// and sums are those of the reference store.
+async fn writers() {
+    let schema = Schema::new();
+    let store = schema.open().await;
+    let said = run((0..WRITERS).map(|writer| start(&writer.to_string(), &schema)).collect());
+    let stored: u64 = said.iter().map(|stored| stored.parse::<u64>().unwrap()).sum();
+    let calls = all();
+    let reference = MemoryStore::new();
+    for (usage, call) in &calls {
+        reference.append(&[usage.clone().into(), finished(call.clone()).into()]).await.unwrap();
+    }
+    let by = vec![Dimension::Version, Dimension::Model];
+    for group_by in [Vec::new(), by] {
+        let query = AggregateQuery { group_by, ..AggregateQuery::default() };
+        let expected = reference.aggregate(&query).await.unwrap();
+        assert_eq!(store.aggregate(&query).await.unwrap(), expected);
+    }
+    // A render, the beginning of its call, and its end; or the end alone, where it came first.
+    let count = u64::try_from(calls.len()).unwrap();
+    assert!((2 * count..=3 * count).contains(&stored), "{stored} of {count} calls");
+    println!("{WRITERS} processes appended {count} calls each, the same ones: stored {said:?}");
+}
