@@ -5,6 +5,7 @@
 //! Read the ratio of few callers with care: both sides sync equally often, but where a sync takes
 //! longer for a thread that does nothing else (strace: 3.8 against 1.1 ms), the raw side pays it.
 
+mod postgres;
 mod redb;
 mod sqlite;
 
@@ -209,5 +210,12 @@ fn main() {
     runtime.block_on(async {
         all::<sqlite::Sqlite>(only.as_deref()).await;
         all::<redb::Redb>(only.as_deref()).await;
+        if postgres::is_there() {
+            all::<postgres::Postgres>(only.as_deref()).await;
+        } else {
+            println!(
+                "postgres: needs a server, as `cargo xtask postgres -- cargo bench …` has one"
+            );
+        }
     });
 }
