@@ -10,6 +10,9 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
+/// What of a URL this store understands.
+const OF_THE_STORE: [&str; 3] = ["schema", "max_connections", "acquire_timeout_ms"];
+
 /// What of a URL the driver understands; it would pass over anything else with a warning.
 const OF_THE_DRIVER: [&str; 18] = [
     "application_name",
@@ -138,7 +141,16 @@ impl PostgresConfig {
     /// What the driver needs to connect.
     pub(crate) fn options(&self) -> Result<PgConnectOptions> {
         let parsed = parse(&self.url)?;
-        parsed.query_pairs().try_for_each(|(name, _)| check_of_the_driver(&name))?;
+        for (name, _) in parsed.query_pairs() {
+            if OF_THE_STORE.contains(&&*name) {
+                return Err(Error::invalid(format!(
+                    "the PostgreSQL URL: {name} is read by PostgresConfig::from_url alone; beside \
+                     PostgresConfig::new stands with_{}",
+                    name.trim_end_matches("_ms")
+                )));
+            }
+            check_of_the_driver(&name)?;
+        }
         let mut options = driver_options(&parsed)?.disable_statement_logging();
         if options.get_application_name().is_none() {
             options = options.application_name("prompt_engine");
@@ -154,7 +166,10 @@ impl PostgresConfig {
     pub(crate) fn place(&self, options: &PgConnectOptions) -> Place {
         let server = match options.get_socket() {
             Some(socket) => socket.display().to_string(),
-            None => format!("{}:{}", options.get_host(), options.get_port()),
+            None => match (options.get_host(), options.get_port()) {
+                (address, port) if address.contains(':') => format!("[{address}]:{port}"),
+                (host, port) => format!("{host}:{port}"),
+            },
         };
         let user = options.get_username().to_owned();
         Place {
@@ -216,9 +231,16 @@ fn parse(url: &str) -> Result<Url> {
 fn driver_options(url: &Url) -> Result<PgConnectOptions> {
     // The driver's words may quote the value of a parameter, and so a password that was put into
     // another one by mistake.
-    PgConnectOptions::from_url(url).map_err(|_| {
+    let options = PgConnectOptions::from_url(url).map_err(|_| {
         let of = "sslmode, port, hostaddr or statement-cache-capacity";
         Error::invalid(format!("the PostgreSQL URL: a value of {of} cannot be read"))
+    })?;
+    // The driver looks for a host of the name `[::1]`, brackets and all.
+    let host = options.get_host();
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::to_owned);
+    Ok(match address {
+        Some(address) => options.host(&address),
+        None => options,
     })
 }
 
@@ -228,8 +250,8 @@ fn check_of_the_driver(name: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "the PostgreSQL URL: {name:?} is not a parameter; there are schema, max_connections, \
-         acquire_timeout_ms, and of the driver {}",
+        "the PostgreSQL URL: {name:?} is not a parameter; there are {}, and of the driver {}",
+        OF_THE_STORE.join(", "),
         OF_THE_DRIVER.join(", ")
     )))
 }
@@ -259,6 +281,15 @@ impl FromStr for PostgresConfig {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_may_be_an_address_of_ipv6() {
+        let config = PostgresConfig::from_url("postgres://db@[::1]:5433/p").unwrap();
+        let options = config.options().unwrap();
+        assert_eq!(options.get_host(), "::1");
+        let place = config.place(&options);
+        assert_eq!(place.to_string(), "the PostgreSQL database p at [::1]:5433");
+    }
 
     #[test]
     fn a_schema_may_be_named_by_a_word_of_sql() {

@@ -4,7 +4,7 @@
 //!
 //! The driver's own pool would do but for three things: a server that cannot be reached is to it a
 //! timeout without a cause, it asks the server on every return, and a connection that was given up
-//! in the middle goes back into it.
+//! in the middle goes back into it. None of it has a `Debug`: the driver's options show the password.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,6 @@ const IDLE: Duration = Duration::from_secs(10 * 60);
 /// A connection of this age is closed, so that the server it leads to may be replaced.
 const OLD: Duration = Duration::from_secs(30 * 60);
 
-#[derive(Debug)]
 pub(crate) struct Pool {
     options: PgConnectOptions,
     max_connections: u32,
@@ -35,7 +34,6 @@ pub(crate) struct Pool {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
 struct State {
     /// The one used last is at the end, and is used next.
     idle: Vec<Idle>,
@@ -43,7 +41,6 @@ struct State {
     lost_at: Option<Instant>,
 }
 
-#[derive(Debug)]
 struct Idle {
     conn: PgConnection,
     made_at: Instant,
@@ -51,7 +48,6 @@ struct Idle {
 }
 
 /// A connection, until it is dropped.
-#[derive(Debug)]
 pub(crate) struct Lease {
     conn: Option<PgConnection>,
     made_at: Instant,
@@ -101,6 +97,8 @@ impl Pool {
             if !doubtful || matches!(timeout(ANSWERS, idle.conn.ping()).await, Ok(Ok(()))) {
                 return Ok(lease(idle.conn, idle.made_at));
             }
+            // The others are likely dead, too, and to ask each could take long.
+            self.state().idle.clear();
         }
         Ok(lease(self.connect(deadline, true).await?, Instant::now()))
     }
@@ -117,26 +115,34 @@ impl Pool {
     }
 
     /// A new connection. A server that `was_there`, or that says it is not ready yet, is tried
-    /// again until `deadline`: a restart takes seconds.
+    /// again until `deadline`, since a restart takes seconds; what it said last is the error.
     pub(crate) async fn connect(
         &self,
         deadline: Instant,
         was_there: bool,
     ) -> Outcome<PgConnection> {
         let mut pause = Duration::from_millis(10);
+        let mut last = Fault::Silent(self.wait);
         loop {
             let fault = match timeout_at(deadline, self.options.connect()).await {
                 Ok(Ok(conn)) => return Ok(conn),
                 Ok(Err(error)) => Fault::from(error),
-                Err(_) => return Err(Fault::Silent(self.wait)),
+                Err(_) => return Err(last),
             };
             let next = Instant::now() + pause;
             if !fault.is_passing(was_there) || next >= deadline {
                 return Err(fault);
             }
+            last = fault;
             sleep_until(next).await;
             pause = (2 * pause).min(Duration::from_millis(500));
         }
+    }
+
+    /// Takes a connection that was made elsewhere, and is clean.
+    pub(crate) fn adopt(&self, conn: PgConnection) {
+        let now = Instant::now();
+        self.state().idle.push(Idle { conn, made_at: now, since: now });
     }
 
     /// The moment until which a connection that is asked for now is waited for.
@@ -147,7 +153,7 @@ impl Pool {
 
 impl Lease {
     /// Says that the connection is outside of any transaction and read to its end.
-    pub(crate) fn is_clean(&mut self) {
+    pub(crate) fn mark_clean(&mut self) {
         self.clean = true;
     }
 }

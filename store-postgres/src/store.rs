@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prompt_engine_core::{Error, Result};
-use sqlx::{AssertSqlSafe, Connection, Executor, raw_sql};
+use sqlx::{AssertSqlSafe, Executor, raw_sql};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -95,8 +95,7 @@ impl PostgresStore {
         let made = async {
             let mut conn = pool.connect(pool.deadline(), false).await?;
             let made = schema::migrate(&mut conn, config.schema.as_deref()).await?;
-            // The server notices a connection that just ends, too.
-            conn.close().await.unwrap_or_default();
+            pool.adopt(conn);
             Ok(made)
         };
         let (lock, created) = made.await.map_err(|fault: Fault| fault.about(&place))?;
@@ -190,7 +189,8 @@ impl PostgresStore {
         if !(lost || deadlock) || again.times >= most {
             return Err(self.error(fault));
         }
-        tracing::debug!(times = again.times, lost, "done again on another connection");
+        let (times, place) = (again.times, &self.shared.place);
+        tracing::warn!(%fault, times, "work on {place} failed and is done again");
         // The first time at once: another connection is likely to work.
         if again.times > 0 {
             sleep(Duration::from_millis(10) * 4_u32.pow(again.times)).await;
@@ -233,16 +233,16 @@ where
         Ok(_) if begin.is_some() => {
             let committed = lease.execute("COMMIT").await;
             committed.map_err(Fault::from).map_err(failed(true))?;
-            lease.is_clean();
+            lease.mark_clean();
         }
-        Ok(_) => lease.is_clean(),
+        Ok(_) => lease.mark_clean(),
         Err(ref fault) if fault.is_lost() => {}
         Err(_) if begin.is_some() => {
             if lease.execute("ROLLBACK").await.is_ok() {
-                lease.is_clean();
+                lease.mark_clean();
             }
         }
-        Err(_) => lease.is_clean(),
+        Err(_) => lease.mark_clean(),
     }
     outcome.map_err(failed(false))
 }

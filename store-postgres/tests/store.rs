@@ -87,7 +87,7 @@ async fn a_wrong_password_is_said_and_not_shown() {
 async fn a_server_that_is_full_or_not_ready_is_waited_for_and_then_unavailable() {
     for (code, words) in [("53300", "too many connections"), ("57P03", "not ready yet")] {
         let port = fake_server(error_message(code, "come back later"), Vec::new());
-        let url = format!("postgres://app:{SECRET}@127.0.0.1:{port}/x?acquire_timeout_ms=50");
+        let url = format!("postgres://app:{SECRET}@127.0.0.1:{port}/x?acquire_timeout_ms=500");
         let error = refused(&url).await;
         assert!(error.is_retryable());
         assert!(error.to_string().contains(words), "{error}");
@@ -107,6 +107,16 @@ async fn an_old_server_is_refused_with_its_version() {
     let error = refused(&format!("postgres://app@127.0.0.1:{port}/x")).await;
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.chain().contains("it is PostgreSQL 9, and this store needs 12"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_refused_where_tls_is_asked_for() {
+    let port = fake_server(Vec::new(), Vec::new());
+    let url = format!("postgres://app:{SECRET}@127.0.0.1:{port}/x?sslmode=require");
+    let error = refused(&url).await;
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.chain().starts_with("no TLS connection to the PostgreSQL server"), "{error:?}");
+    assert!(!error.chain().contains(SECRET));
 }
 
 #[tokio::test]
@@ -196,6 +206,8 @@ fn urls_say_what_is_wrong_with_them() {
         assert!(error.to_string().contains(word), "{error}");
         assert!(!error.chain().contains(SECRET), "{}", error.chain());
     }
+    let socket = PostgresConfig::from_url("postgres:///prompts?host=/run/postgresql").unwrap();
+    assert!(format!("{socket:?}").contains("/run/postgresql"), "{socket:?}");
     let long = "a".repeat(64);
     assert!(PostgresConfig::from_url(&format!("postgres://db/p?schema={long}")).is_err());
     assert!(PostgresConfig::from_url(&format!("postgres://db/p?schema={}", &long[1..])).is_ok());
@@ -211,7 +223,11 @@ async fn what_was_set_by_hand_is_checked_when_it_is_opened() {
     let error = PostgresStore::open(config).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     let config = PostgresConfig::new("postgres://app@db/p?schema=of-the-url");
-    assert!(PostgresStore::open(config).await.unwrap_err().to_string().contains("\"schema\""));
+    let error = PostgresStore::open(config).await.unwrap_err();
+    assert!(error.to_string().ends_with("stands with_schema"), "{error}");
+    let config = PostgresConfig::new("postgres://app@db/p?acquire_timeout_ms=5");
+    let error = PostgresStore::open(config).await.unwrap_err();
+    assert!(error.to_string().ends_with("stands with_acquire_timeout"), "{error}");
 }
 
 #[tokio::test]
