@@ -189,6 +189,12 @@ impl PromptVersion {
                 "the max tokens of version {number} are 0; give 1 or more, or none for no limit"
             )));
         }
+        if crate::record::too_deep(&self.metadata) {
+            return Err(Error::invalid(format!(
+                "the metadata of version {number} is nested deeper than {} levels",
+                crate::Record::MOST_NESTED
+            )));
+        }
         if !self.metadata.is_object() {
             return Err(Error::invalid(format!(
                 "the metadata of version {number} is no JSON object"
@@ -267,7 +273,8 @@ mod tests {
 
     #[test]
     fn a_version_that_breaks_a_rule_is_refused() {
-        let broken: [fn(&mut PromptVersion); 9] = [
+        let broken: [fn(&mut PromptVersion); 10] = [
+            |v| v.metadata = (0..200).fold(json!({}), |inner, _| json!({ "a": inner })),
             |v| v.number = 0,
             |v| v.temperature = Some(-0.1),
             |v| v.temperature = Some(2.1),

@@ -236,7 +236,8 @@ impl Record {
     }
 }
 
-fn too_deep(value: &Value) -> bool {
+/// Whether a JSON value is nested deeper than [`Record::MOST_NESTED`].
+pub(crate) fn too_deep(value: &Value) -> bool {
     fn within(value: &Value, levels: usize) -> bool {
         match value {
             Value::Array(items) => levels > 0 && items.iter().all(|v| within(v, levels - 1)),

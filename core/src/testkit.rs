@@ -1,6 +1,6 @@
 //! Factories for tests: one of everything, ready to be changed by hand, and a model client that
 //! says what a test tells it to. Not for production: they panic where a test wrote something wrong.
-//! Invariant: nothing here reads a clock; what has an id has a new one each time.
+//! Invariant: moments are fixed, and what has an id has a new one each time.
 //!
 //! # Example: what a call cost, without a provider
 //! ```

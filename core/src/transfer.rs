@@ -32,6 +32,7 @@ mod import;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::ExecutionId;
 use crate::price::CostConfig;
 use crate::prompt::{Prompt, PromptVersion};
@@ -90,6 +91,23 @@ pub struct Counts {
     pub executions: u64,
     /// Executions that had other costs before.
     pub past_costs: u64,
+}
+
+impl Line {
+    /// Checks that it is the first line of an export that this build can read.
+    ///
+    /// # Errors
+    /// `Unsupported` for another version of the format, `Invalid` for any other line.
+    pub fn check_first(&self) -> Result<()> {
+        match self {
+            Self::PromptEngineExport(VERSION) => Ok(()),
+            Self::PromptEngineExport(other) => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("an export of version {other}; this build knows version {VERSION}"),
+            )),
+            _ => Err(Error::invalid("an export starts with the line {\"prompt_engine_export\":1}")),
+        }
+    }
 }
 
 impl Counts {

@@ -9,7 +9,7 @@ use crate::record::LlmExecution;
 use crate::store::Store;
 
 /// Records of one page, each with its payload.
-const RECORDS: u32 = 1_000;
+const RECORDS: u32 = 250;
 /// Prompts, and versions, of one page.
 const PROMPTS: u32 = 100;
 
@@ -78,18 +78,20 @@ impl Export {
         let page = self.store.list_prompts(&PageQuery { limit: PROMPTS, after }).await?;
         let mut lines = Vec::new();
         for prompt in page.items {
+            // One that was added since the prompt was read is for a later export.
+            let known = prompt.latest_version;
             let mut versions = Vec::new();
             let mut query = PageQuery { limit: PROMPTS, after: None };
             loop {
                 let page = self.store.list_versions(prompt.id, &query).await?;
-                versions.extend(page.items.into_iter().map(Line::Version));
+                versions.extend(page.items.into_iter().filter(|version| version.number <= known));
                 match page.next {
                     Some(next) => query.after = Some(next),
                     None => break,
                 }
             }
             lines.push(Line::Prompt(prompt));
-            lines.extend(versions.into_iter().rev());
+            lines.extend(versions.into_iter().rev().map(Line::Version));
         }
         let next = match page.next {
             Some(next) => Stage::Prompts(Some(next)),
@@ -112,7 +114,16 @@ impl Export {
         let ids: Vec<_> = page.items.iter().map(|execution| execution.id).collect();
         let past = self.store.past_costs(&ids).await?;
         let mut lines = Vec::with_capacity(page.items.len());
-        for (execution, costs) in page.items.into_iter().zip(past) {
+        for (mut execution, mut costs) in page.items.into_iter().zip(past) {
+            // Revised between the two reads, it is among its own past costs: read both again.
+            while costs.last().is_some_and(|last| Some(last.cost) == execution.cost) {
+                let Some(now) = self.store.execution(execution.id).await? else { break };
+                let past = self.store.past_costs(&[now.id]).await?.concat();
+                if (&now, &past) == (&execution, &costs) {
+                    break;
+                }
+                (execution, costs) = (now, past);
+            }
             let LlmExecution { id, .. } = execution;
             lines.push(Line::Execution(execution));
             if !costs.is_empty() {

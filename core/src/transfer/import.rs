@@ -1,22 +1,27 @@
 //! Writing the lines of an export into a store, in batches, each of which is repeatable.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Counts, Line, VERSION};
-use crate::error::{Error, ErrorKind, Result};
+use super::{Counts, Line};
+use crate::error::{Error, Result};
 use crate::id::{CostConfigId, ExecutionId};
-use crate::price::CostConfig;
+use crate::price::{CostConfig, PriceLine};
 use crate::prompt::{Prompt, PromptVersion};
 use crate::query::{Order, PageQuery, RecordQuery};
 use crate::record::{LlmExecution, Record};
+use crate::recorder::weight;
 use crate::store::{CostRevision, PastCost, Prune, Revised, Store};
 use crate::time::{TimeRange, Timestamp};
 
 /// Records of one batch.
 const RECORDS: usize = 2_000;
+/// Bytes of one batch; a single record may be larger.
+const BYTES: usize = 16 * 1024 * 1024;
+/// How many revisions a prompt may have gone on since it was last imported.
+const MOST_REVISIONS: u64 = 100_000;
 /// Prices and prompts are small against what comes with the records.
 const PROMPTS: usize = 1_000;
 
@@ -30,8 +35,12 @@ pub struct Import {
     prices: Vec<CostConfig>,
     prompts: Vec<(Prompt, Vec<PromptVersion>)>,
     records: Vec<Record>,
+    /// What they weigh.
+    bytes: usize,
     /// What executions of the batch cost before.
     past: Vec<(ExecutionId, Vec<PastCost>)>,
+    /// The last execution that was left out.
+    left_out: Option<ExecutionId>,
     read: Counts,
     done: Imported,
 }
@@ -49,6 +58,10 @@ pub struct Imported {
     pub new_records: u64,
     /// Costs that were changed after they had been stored.
     pub new_costs: u64,
+    /// Prices that do not go with those that are here, which stay.
+    pub other_prices: u64,
+    /// Costs that were changed otherwise here, and stay.
+    pub other_costs: u64,
     /// Records from before the raw horizon of this store, which were left out.
     pub before_horizon: u64,
     /// Whether the last line was there, so that nothing is missing.
@@ -65,7 +78,9 @@ impl Import {
             prices: Vec::new(),
             prompts: Vec::new(),
             records: Vec::new(),
+            bytes: 0,
             past: Vec::new(),
+            left_out: None,
             read: Counts::default(),
             done: Imported::default(),
         }
@@ -82,7 +97,7 @@ impl Import {
     /// - `Invalid` for a line that is out of place, and for what the store refuses.
     /// - `Unsupported` for another version of the format.
     /// - `Conflict` where the store has a prompt that was changed otherwise, or another one of that
-    ///   slug.
+    ///   slug, and where somebody changes prices at the same moment.
     /// - Whatever else the store answers. What was stored before stays.
     pub async fn push(&mut self, line: Line) -> Result<()> {
         if !self.started {
@@ -92,6 +107,9 @@ impl Import {
             return Err(Error::invalid("a line follows the last one"));
         }
         self.read.note(&line);
+        if !matches!(line, Line::Version(_)) {
+            self.check_last_prompt()?;
+        }
         match line {
             Line::PromptEngineExport(_) => return Err(Error::invalid("a second first line")),
             Line::Price(price) => self.prices.push(price),
@@ -117,8 +135,7 @@ impl Import {
                 Some(Record::Execution(last)) if last.id == execution => {
                     self.past.push((execution, costs));
                 }
-                // Its execution was left out, too.
-                _ if self.done.before_horizon > 0 => {}
+                _ if self.left_out == Some(execution) => {}
                 _ => return Err(Error::invalid("past costs that do not follow their execution")),
             },
             Line::End(counts) => {
@@ -149,31 +166,15 @@ impl Import {
         Ok(self.done())
     }
 
-    /// Stores what was pushed.
-    ///
-    /// # Errors
-    /// As [`Import::push`].
-    pub async fn flush(&mut self) -> Result<()> {
+    /// Stores what was pushed, which must not end between an execution and its past costs.
+    async fn flush(&mut self) -> Result<()> {
         self.store_prices().await?;
         self.store_prompts().await?;
         self.store_records().await
     }
 
     async fn start(&mut self, line: &Line) -> Result<()> {
-        match line {
-            Line::PromptEngineExport(VERSION) => {}
-            Line::PromptEngineExport(other) => {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    format!("an export of version {other}; this build knows version {VERSION}"),
-                ));
-            }
-            _ => {
-                return Err(Error::invalid(
-                    "an export starts with the line {\"prompt_engine_export\":1}",
-                ));
-            }
-        }
+        line.check_first()?;
         self.horizon = self.store.raw_horizon().await?;
         self.started = true;
         Ok(())
@@ -182,11 +183,15 @@ impl Import {
     async fn record(&mut self, record: Record) -> Result<()> {
         if self.horizon.is_some_and(|horizon| record.created_at() < horizon) {
             self.done.before_horizon += 1;
+            if let Record::Execution(execution) = record {
+                self.left_out = Some(execution.id);
+            }
             return Ok(());
         }
-        if self.records.len() >= RECORDS {
+        if self.records.len() >= RECORDS || self.bytes >= BYTES {
             self.flush().await?;
         }
+        self.bytes += weight(&record);
         self.records.push(record);
         Ok(())
     }
@@ -197,28 +202,18 @@ impl Import {
             return Ok(());
         }
         let list = self.store.cost_configs().await?;
-        let there: HashMap<CostConfigId, &CostConfig> =
-            list.configs.iter().map(|price| (price.id, price)).collect();
-        let mut new = std::mem::take(&mut self.prices);
-        new.retain(|price| there.get(&price.id) != Some(&price));
+        let (new, others) = merged(&list.configs, std::mem::take(&mut self.prices));
         if !new.is_empty() {
             self.store.put_cost_configs(&new, list.generation).await?;
         }
         self.done.new_prices += new.len() as u64;
+        self.done.other_prices += others;
         Ok(())
     }
 
     async fn store_prompts(&mut self) -> Result<()> {
         self.store_prices().await?;
         for (prompt, versions) in std::mem::take(&mut self.prompts) {
-            if !is_whole(&prompt, &versions) {
-                return Err(Error::invalid(format!(
-                    "the prompt {} lacks versions: it has {} of {}",
-                    prompt.slug,
-                    versions.len(),
-                    prompt.latest_version
-                )));
-            }
             let new = match self.store.prompt(prompt.id).await? {
                 None => {
                     self.store.insert_prompt(&prompt, &versions).await?;
@@ -229,6 +224,21 @@ impl Import {
             self.done.new_prompts += u64::from(new);
         }
         Ok(())
+    }
+
+    /// Checks that the last prompt has all its versions.
+    fn check_last_prompt(&self) -> Result<()> {
+        match self.prompts.last() {
+            Some((prompt, versions)) if !is_whole(prompt, versions) => {
+                Err(Error::invalid(format!(
+                    "the prompt {} lacks versions: it has {} of {}",
+                    prompt.slug,
+                    versions.len(),
+                    prompt.latest_version
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Brings the stored prompt to the revision of the file; tells whether there was anything to do.
@@ -252,8 +262,14 @@ impl Import {
         let missing = prompt.latest_version.saturating_sub(stored.latest_version);
         let steps = prompt.revision - stored.revision;
         // Every version came with a revision of its own.
-        if stored.slug != prompt.slug || steps == 0 || steps < u64::from(missing) {
+        let steps_fit = steps >= u64::from(missing) && (1..=MOST_REVISIONS).contains(&steps);
+        if stored.slug != prompt.slug || !steps_fit {
             return Err(changed_here());
+        }
+        for version in versions.iter().filter(|version| version.number <= stored.latest_version) {
+            if self.store.version(prompt.id, version.number).await?.as_ref() != Some(version) {
+                return Err(changed_here());
+            }
         }
         let mut step = stored.clone();
         while step.revision < prompt.revision {
@@ -294,6 +310,7 @@ impl Import {
         if self.records.is_empty() {
             return Ok(());
         }
+        self.bytes = 0;
         let mut records = std::mem::take(&mut self.records);
         let past: HashMap<ExecutionId, Vec<PastCost>> =
             std::mem::take(&mut self.past).into_iter().collect();
@@ -323,7 +340,50 @@ impl Import {
         let outcomes = self.store.revise_costs(&revisions).await?;
         let changed = outcomes.iter().filter(|outcome| **outcome == Revised::Changed).count();
         self.done.new_costs += changed as u64;
+        self.done.other_costs += (outcomes.len() - changed) as u64;
         Ok(())
+    }
+}
+
+/// Those of `prices` that are to be written beside `here`, and how many stay away: a price that was
+/// closed or replaced here is further on than the one that was not, and two of one line that overlap
+/// are two truths, of which the one that is here stays.
+fn merged(here: &[CostConfig], prices: Vec<CostConfig>) -> (Vec<CostConfig>, u64) {
+    let mut kept: HashMap<CostConfigId, CostConfig> =
+        here.iter().map(|price| (price.id, price.clone())).collect();
+    let mut lines: HashMap<PriceLine, BTreeSet<CostConfigId>> = HashMap::new();
+    for price in here {
+        lines.entry(price.line()).or_default().insert(price.id);
+    }
+    let (mut new, mut others) = (Vec::new(), 0);
+    // What closes a price makes room for the one after it.
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        prices.into_iter().partition(|price| kept.contains_key(&price.id));
+    for price in known.into_iter().chain(unknown) {
+        let stored = kept.get(&price.id);
+        if stored == Some(&price) || stored.is_some_and(|stored| !goes_on(stored, &price)) {
+            continue;
+        }
+        let line = lines.entry(price.line()).or_default();
+        let beside = line.iter().filter(|id| **id != price.id).filter_map(|id| kept.get(id));
+        if CostConfig::check_overlaps(beside.chain([&price])).is_err() {
+            others += 1;
+            continue;
+        }
+        line.insert(price.id);
+        kept.insert(price.id, price.clone());
+        new.push(price);
+    }
+    (new, others)
+}
+
+/// Whether `price` is a later form of `stored`: replaced since, or closed earlier.
+fn goes_on(stored: &CostConfig, price: &CostConfig) -> bool {
+    let closed = |price: &CostConfig| price.valid_to.unwrap_or(Timestamp::MAX);
+    match (stored.replaced_at, price.replaced_at) {
+        (None, Some(_)) => true,
+        (Some(_), None) => false,
+        _ => closed(price) < closed(stored),
     }
 }
 
