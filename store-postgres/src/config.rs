@@ -119,7 +119,10 @@ impl PostgresConfig {
                     };
                 }
                 "acquire_timeout_ms" => {
-                    let ms: u32 = value.parse().map_err(|_| wrong("milliseconds"))?;
+                    let ms: u32 = match value.parse() {
+                        Ok(ms @ 1..) => ms,
+                        _ => return Err(wrong("milliseconds")),
+                    };
                     config.acquire_timeout = Duration::from_millis(ms.into());
                 }
                 _ => {

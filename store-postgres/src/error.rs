@@ -23,6 +23,9 @@ pub(crate) enum Fault {
     Row(String),
     #[error("it did not answer within {0:?}")]
     Silent(Duration),
+    /// It was open before, and takes no connection now.
+    #[error(transparent)]
+    NoLonger(Box<Fault>),
     #[error("all {connections} connections were in use for {waited:?}")]
     Busy { connections: u32, waited: Duration },
     /// The connection was lost after COMMIT was sent and before it was answered.
@@ -57,11 +60,15 @@ impl Fault {
     pub(crate) fn is_lost(&self) -> bool {
         match self {
             // What cannot be understood on a connection leaves it useless.
-            Self::Driver(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => true,
-            // 57P05: idle for too long; 25P03: likewise, in a transaction.
+            Self::Driver(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) | Self::Silent(_) => true,
+            // 57P05: idle for too long; 25P03: likewise, in a transaction; 25006, and 0A000 at
+            // BEGIN: a standby, while the one that was asked is elsewhere by now.
             _ => self.code().is_some_and(|code| {
                 code.starts_with("08")
-                    || matches!(&*code, "57P01" | "57P02" | "57P03" | "57P05" | "25P03")
+                    || matches!(
+                        &*code,
+                        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25006" | "0A000"
+                    )
             }),
         }
     }
@@ -99,6 +106,17 @@ impl Fault {
         let (kind, sentence) = match self {
             Self::Judged(error) => return error,
             Self::Driver(ref error) => driver(error, place),
+            Self::NoLonger(fault) => {
+                let error = fault.about(place);
+                if error.kind() != ErrorKind::Invalid {
+                    return error;
+                }
+                return Error::new(
+                    ErrorKind::Unavailable,
+                    format!("{place} takes no connection any more"),
+                )
+                .with_source(error);
+            }
             Self::Row(_) => corrupt(place),
             Self::Silent(_) => unreachable(place),
             Self::Busy { .. } => (ErrorKind::Unavailable, format!("{place} is busy")),
@@ -201,7 +219,10 @@ fn driver(error: &sqlx::Error, place: &Place) -> (ErrorKind, String) {
             (Invalid, format!("the PostgreSQL server at {server} has no database {database}"))
         }
         ("42501", _) => (Invalid, format!("{user} may not do this in {place}")),
-        ("25006", _) => (Invalid, format!("{place} can only be read")),
+        ("25006" | "0A000", _) => (
+            Unavailable,
+            format!("{place} can only be read: a standby, or a role that may not write"),
+        ),
         ("53100", _) => (Unavailable, format!("{place} cannot grow: the disk is full")),
         ("53300", _) => (
             Unavailable,

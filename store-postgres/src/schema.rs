@@ -88,6 +88,16 @@ pub(crate) async fn migrate(
     Ok((lock, found == 0))
 }
 
+/// Whether the tables are there, in the schema that was `named` or where the search path finds them.
+pub(crate) async fn is_there(conn: &mut PgConnection, named: Option<&str>) -> Outcome<bool> {
+    let table = match named {
+        Some(schema) => format!("\"{schema}\".prompt_engine_meta"),
+        None => "prompt_engine_meta".to_owned(),
+    };
+    let select = query_scalar("SELECT to_regclass($1) IS NOT NULL");
+    Ok(select.bind(table).fetch_one(conn).await?)
+}
+
 async fn check_server(conn: &mut PgConnection) -> Outcome<()> {
     if let Some(version) = conn.server_version_num().filter(|version| *version < OLDEST_SERVER) {
         return Err(Fault::OldServer(version / 10_000));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use prompt_engine_core::{Error, Result};
 use sqlx::{AssertSqlSafe, Executor, raw_sql};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::config::{Place, PostgresConfig};
 use crate::error::{Fault, Outcome, joined};
@@ -19,6 +19,11 @@ use crate::schema;
 /// Transactions name all that they depend on: the defaults may be set otherwise.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+/// How long one attempt to write may take before its connection counts as lost: a network that dies
+/// in silence would otherwise be waited for without an end. Batches are bounded, and so is this.
+const WRITING: Duration = Duration::from_secs(60);
+/// The same of one to read, which a sum over everything may need.
+const READING: Duration = Duration::from_secs(15 * 60);
 /// How often work is done again after its connection was lost.
 const AGAIN_LOST: u32 = 4;
 /// How often it is done again after a deadlock.
@@ -109,6 +114,26 @@ impl PostgresStore {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// Where the store of `config` would be made, in words without a secret; `None` if it is there.
+    /// It makes nothing.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub async fn missing(config: &PostgresConfig) -> Result<Option<String>> {
+        let options = config.options()?;
+        let place = config.place(&options);
+        let pool = Pool::new(options, 1, config.acquire_timeout);
+        let found = async {
+            let mut conn = pool.connect(pool.deadline(), false).await?;
+            schema::is_there(&mut conn, config.schema.as_deref()).await
+        };
+        match found.await {
+            Ok(true) => Ok(None),
+            Ok(false) => Ok(Some(place.to_string())),
+            Err(fault) => Err(fault.about(&place)),
+        }
+    }
+
     /// Whether opening this handle made the store: there were no tables of ours before.
     pub fn created(&self) -> bool {
         self.shared.created
@@ -160,8 +185,14 @@ impl PostgresStore {
         let mut again = Again::default();
         loop {
             // A connection that cannot be had was waited for already.
-            let lease = self.shared.pool.acquire().await.map_err(|fault| self.error(fault))?;
-            let fault = match attempt(lease, begin, &work).await {
+            let lease = match self.shared.pool.acquire().await {
+                Ok(lease) => lease,
+                // It was let in before: a password that is being changed, or a database that is
+                // being restored, is for later.
+                Err(fault) => return Err(self.error(Fault::NoLonger(Box::new(fault)))),
+            };
+            let limit = if begin.is_none_or(|begin| begin == SNAPSHOT) { READING } else { WRITING };
+            let fault = match attempt(lease, begin, limit, &work).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failed { fault, committing: true })
                     if repeat == Repeat::Uncommitted && fault.is_lost() =>
@@ -218,6 +249,7 @@ struct Failed {
 async fn attempt<T, F>(
     mut lease: Lease,
     begin: Option<&str>,
+    limit: Duration,
     work: impl Fn(Lease) -> F,
 ) -> std::result::Result<T, Failed>
 where
@@ -225,26 +257,31 @@ where
 {
     let failed = |committing| move |fault| Failed { fault, committing };
     if let Some(begin) = begin {
-        let began = lease.execute(raw_sql(AssertSqlSafe(begin))).await;
-        began.map_err(Fault::from).map_err(failed(false))?;
+        within(limit, lease.execute(raw_sql(AssertSqlSafe(begin)))).await.map_err(failed(false))?;
     }
-    let (mut lease, outcome) = work(lease).await;
+    let Ok((mut lease, outcome)) = timeout(limit, work(lease)).await else {
+        return Err(failed(false)(Fault::Silent(limit)));
+    };
     match outcome {
         Ok(_) if begin.is_some() => {
-            let committed = lease.execute("COMMIT").await;
-            committed.map_err(Fault::from).map_err(failed(true))?;
+            within(limit, lease.execute("COMMIT")).await.map_err(failed(true))?;
             lease.mark_clean();
         }
         Ok(_) => lease.mark_clean(),
         Err(ref fault) if fault.is_lost() => {}
         Err(_) if begin.is_some() => {
-            if lease.execute("ROLLBACK").await.is_ok() {
+            if within(limit, lease.execute("ROLLBACK")).await.is_ok() {
                 lease.mark_clean();
             }
         }
         Err(_) => lease.mark_clean(),
     }
     outcome.map_err(failed(false))
+}
+
+/// What `work` answers, if it does within `limit`.
+async fn within<T>(limit: Duration, work: impl Future<Output = sqlx::Result<T>>) -> Outcome<T> {
+    Ok(timeout(limit, work).await.map_err(|_| Fault::Silent(limit))??)
 }
 
 /// How often something was done again.

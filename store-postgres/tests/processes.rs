@@ -8,6 +8,7 @@ mod server;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use prompt_engine_core::{
     AggregateQuery, Dimension, ExecutionId, LlmExecution, MemoryStore, Record, RecordStore, Usage,
@@ -68,6 +69,8 @@ fn run(mut children: Vec<Child>) -> Vec<String> {
 
 async fn child(task: &str) {
     let config = PostgresConfig::from_url(&std::env::var(URL).unwrap()).unwrap();
+    // Its batches take turns on four connections, on a machine that has eight such processes.
+    let config = config.with_acquire_timeout(Duration::from_secs(60));
     println!("ready");
     std::io::stdout().flush().unwrap();
     std::io::stdin().read_line(&mut String::new()).unwrap();
