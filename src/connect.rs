@@ -5,7 +5,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use prompt_engine_core::{Engine, EngineBuilder, Error, MemoryStore, Result, Store};
+use prompt_engine_core::{Engine, EngineBuilder, Error, FileUrl, MemoryStore, Result, Store};
 
 /// An [`Engine`] that knows how to open a store by its URL; all else is the engine's.
 ///
@@ -82,6 +82,33 @@ pub async fn open_store(url: &str, durable: bool) -> Result<Arc<dyn Store>> {
             without_secrets(url)
         ))),
     }
+}
+
+/// Where the store of `url` would be made, in words without a secret; `None` if it is there. It makes
+/// nothing, so that whoever only reads can ask before opening.
+///
+/// # Errors
+/// As [`PromptEngine::connect`].
+pub async fn missing_store(url: &str) -> Result<Option<String>> {
+    match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some(scheme @ ("sqlite" | "redb")) => {
+            let path = FileUrl::parse(url, scheme)?.path;
+            Ok((!path.exists()).then(|| path.display().to_string()))
+        }
+        Some("postgres" | "postgresql") => missing_postgres(url).await,
+        _ => Ok(None),
+    }
+}
+
+#[cfg(feature = "postgres")]
+async fn missing_postgres(url: &str) -> Result<Option<String>> {
+    use prompt_engine_store_postgres::{PostgresConfig, PostgresStore};
+    PostgresStore::missing(&PostgresConfig::from_url(url)?).await
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn missing_postgres(_: &str) -> Result<Option<String>> {
+    Err(missing("postgres"))
 }
 
 #[cfg(feature = "sqlite")]

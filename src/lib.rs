@@ -27,7 +27,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `sqlite` (default) | the embedded store, URL `sqlite://path/to/file.db` |
-//! | `redb` | the embedded store in pure Rust, one process at a time, URL `redb://path/to/file.redb` |
+//! | `redb` | the embedded store on redb, one process at a time, URL `redb://path/to/file.redb` |
 //! | `postgres` | the store that many processes share, URL `postgres://user@host/database` |
 //! | `testkit` | factories for every domain type, and a model client that follows a script |
 //! | `openai` | the client of OpenAI and of every server that speaks Chat Completions |
@@ -37,7 +37,7 @@
 
 mod connect;
 
-pub use connect::{PromptEngine, open_store};
+pub use connect::{PromptEngine, missing_store, open_store};
 pub use prompt_engine_core::*;
 
 /// The client of OpenAI and of every server that speaks Chat Completions.
@@ -53,7 +53,7 @@ pub mod postgres {
     pub use prompt_engine_store_postgres::*;
 }
 
-/// The embedded store in pure Rust.
+/// The embedded store on redb.
 #[cfg(feature = "redb")]
 pub mod redb {
     pub use prompt_engine_store_redb::*;

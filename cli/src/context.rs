@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prompt_engine::{FileUrl, PromptEngine, Store, open_store};
+use prompt_engine::{PromptEngine, Store, missing_store, open_store};
 
 use crate::failure::Failure;
 use crate::table::count;
@@ -34,7 +34,7 @@ impl Context {
 
     /// The store alone, as it is; it must be there.
     pub(crate) async fn store(&self) -> Result<Arc<dyn Store>, Failure> {
-        self.must_be_there()?;
+        self.must_be_there().await?;
         self.store_or_create().await
     }
 
@@ -45,12 +45,12 @@ impl Context {
 
     /// The engine on a store that must be there.
     pub(crate) async fn open(&self) -> Result<PromptEngine, Failure> {
-        self.must_be_there()?;
+        self.must_be_there().await?;
         self.open_or_create().await
     }
 
-    fn must_be_there(&self) -> Result<(), Failure> {
-        if let Some(path) = self.missing_file() {
+    async fn must_be_there(&self) -> Result<(), Failure> {
+        if let Some(path) = self.missing().await? {
             return Err(Failure::failed(format!(
                 "there is no store at {path}; `prompt-engine prompt create` makes one there, \
                  `prompt-engine demo` shows one, and --store names another"
@@ -76,14 +76,8 @@ impl Context {
         }
     }
 
-    /// The path of the store's file, where it has one that is not there.
-    pub(crate) fn missing_file(&self) -> Option<String> {
-        let scheme = ["sqlite", "redb"].into_iter().find(|scheme| self.is_of(scheme))?;
-        let path = FileUrl::parse(&self.store, scheme).ok()?.path;
-        (!path.exists()).then(|| path.display().to_string())
-    }
-
-    fn is_of(&self, scheme: &str) -> bool {
-        self.store.split_once(':').is_some_and(|(of, _)| of == scheme)
+    /// Where the store would be, if it is not there.
+    pub(crate) async fn missing(&self) -> Result<Option<String>, Failure> {
+        Ok(missing_store(&self.store).await?)
     }
 }

@@ -1,8 +1,7 @@
 //! `export`: everything that a store holds, as JSON lines: docs/export-format.md.
-//! Invariant: a file of that name is whole; until it is, its name ends in `.part`.
+//! Invariant: a file of that name is whole; until it is, it has another one that ends in `.part`.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,12 +44,17 @@ pub(crate) async fn run(args: ExportArgs, context: &Context) -> Result<(), Failu
     if path.exists() {
         return Err(Failure::failed(format!("{name} exists; name another file, or remove it")));
     }
-    let part = part_of(&path);
-    let mut out = BufWriter::with_capacity(1 << 18, File::create(&part).map_err(failed)?);
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let part = tempfile::Builder::new()
+        .prefix(path.file_name().unwrap_or_default())
+        .suffix(".part")
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .map_err(failed)?;
+    let mut out = BufWriter::with_capacity(1 << 18, part);
     let counts = write(store, &mut out).await?.map_err(failed)?;
-    let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
-    file.sync_all().map_err(failed)?;
-    std::fs::rename(&part, &path).map_err(failed)?;
+    let part = out.into_inner().map_err(|error| failed(error.into_error()))?;
+    part.as_file().sync_all().map_err(failed)?;
+    part.persist_noclobber(&path).map_err(|error| failed(error.error))?;
     if context.json() {
         return document(&json!({ "file": name, "written": counts }));
     }
@@ -59,7 +63,11 @@ pub(crate) async fn run(args: ExportArgs, context: &Context) -> Result<(), Failu
 
 /// Writes the lines; an error of the inner result is one of writing.
 async fn write(store: Arc<dyn Store>, out: &mut impl Write) -> Result<io::Result<Counts>, Failure> {
-    let rows = store.aggregate(&AggregateQuery::default()).await?;
+    // Only for the bar: to count everything takes its time.
+    let rows = match io::stderr().is_terminal() {
+        true => store.aggregate(&AggregateQuery::default()).await?,
+        false => Vec::new(),
+    };
     let records =
         rows.iter().map(|row| row.measures.uses.unwrap_or(0) + row.measures.executions()).sum();
     let progress = Progress::new(records);
@@ -77,12 +85,6 @@ async fn write(store: Arc<dyn Store>, out: &mut impl Write) -> Result<io::Result
     };
     progress.finish();
     Ok(written)
-}
-
-fn part_of(path: &Path) -> PathBuf {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    part.into()
 }
 
 /// What there was, in words.

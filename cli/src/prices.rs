@@ -80,7 +80,7 @@ pub(crate) async fn run(command: PricesCommand, context: &Context) -> Result<(),
 
 /// The engine on the store, if it is there.
 async fn engine(context: &Context) -> Result<Option<PromptEngine>, Failure> {
-    match context.missing_file() {
+    match context.missing().await? {
         Some(_) => Ok(None),
         None => context.open().await.map(Some),
     }
@@ -95,12 +95,13 @@ async fn prices(context: &Context) -> Result<Vec<CostConfig>, Failure> {
 }
 
 /// Says, after an answer, that it was not the store that gave it.
-fn say_source(context: &Context) {
-    if let Some(path) = context.missing_file() {
+async fn say_source(context: &Context) -> Result<(), Failure> {
+    if let Some(path) = context.missing().await? {
         output::note(format_args!(
             "There is no store at {path}: these prices came with the program."
         ));
     }
+    Ok(())
 }
 
 /// Whether a provider that is called `name` may have the prices of `of`.

@@ -52,7 +52,26 @@ impl OwnFile {
     }
 }
 
+impl OwnFile {
+    /// Checks the first line, which stays to be read: no store is made for what cannot be imported.
+    fn check_first_line(&mut self) -> Result<(), String> {
+        let mut first = Vec::new();
+        let name = &self.name;
+        self.lines
+            .read_until(b'\n', &mut first)
+            .map_err(|error| format!("cannot read {name}: {error}"))?;
+        let line: Result<Line, _> = serde_json::from_slice(&first);
+        let line =
+            line.map_err(|error| format!("line 1 of {name} is none of an export: {error}"))?;
+        line.check_first().map_err(|error| format!("line 1 of {name}: {}", error.chain()))?;
+        let rest = std::mem::replace(&mut self.lines, Box::new(io::empty()));
+        self.lines = Box::new(io::Cursor::new(first).chain(rest));
+        Ok(())
+    }
+}
+
 pub(super) async fn run(mut file: OwnFile, context: &Context) -> Result<(), Failure> {
+    file.check_first_line().map_err(Failure::failed)?;
     let mut import = Import::new(context.store_or_create().await?);
     let progress = Progress::new(file.bytes);
     let (mut line, mut number, mut read) = (Vec::new(), 0_u64, 0_u64);
@@ -87,6 +106,18 @@ pub(super) async fn run(mut file: OwnFile, context: &Context) -> Result<(), Fail
     } else {
         say(sentence(&printable(&file.name), done.read))?;
         say(news(&done))?;
+    }
+    if done.other_prices > 0 {
+        note(format_args!(
+            "{} left out: they would overlap with those of this store",
+            count(done.other_prices, "price")
+        ));
+    }
+    if done.other_costs > 0 {
+        note(format_args!(
+            "{} left alone: they were changed in another way here",
+            count(done.other_costs, "cost")
+        ));
     }
     if done.before_horizon > 0 {
         note(format_args!(

@@ -70,7 +70,7 @@ pub(super) async fn list(args: &ListArgs, context: &Context) -> Result<(), Failu
     } else {
         print(&prices)?;
     }
-    say_source(context);
+    say_source(context).await?;
     Ok(())
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn show_model(args: &ShowArgs, context: &Context) -> Result<(),
             history(prices)?;
         }
     }
-    say_source(context);
+    say_source(context).await?;
     Ok(())
 }
 

@@ -233,7 +233,7 @@ pub(super) async fn run(args: &QuoteArgs, context: &Context) -> Result<(), Failu
         let lines = open(file)?;
         let book = book(context).await?;
         let done = answer_all(lines, &book);
-        say_source(context);
+        say_source(context).await?;
         return done;
     }
     let line = args.line();
@@ -245,7 +245,7 @@ pub(super) async fn run(args: &QuoteArgs, context: &Context) -> Result<(), Failu
     } else {
         print(&line, call.at, quote)?;
     }
-    say_source(context);
+    say_source(context).await?;
     Ok(())
 }
 
