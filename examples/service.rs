@@ -13,7 +13,9 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use prompt_engine::openai::OpenAi;
-use prompt_engine::{LlmClient, NewPrompt, PromptEngine, StatsQuery, VersionDraft, params};
+use prompt_engine::{
+    ErrorKind, LlmClient, NewPrompt, PromptEngine, StatsQuery, VersionDraft, params,
+};
 use serde_json::{Value, json};
 
 #[derive(Clone)]
@@ -28,7 +30,8 @@ impl Service {
     /// The service over an engine; the prompt is made where it is missing.
     async fn new(engine: PromptEngine, model: Arc<dyn LlmClient>) -> prompt_engine::Result<Self> {
         let slug = "greeting".parse()?;
-        if engine.prompts().get(&slug).await.is_err() {
+        let there = engine.prompts().get(&slug).await;
+        if there.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             let version = VersionDraft {
                 content: "Write one friendly sentence to {{name}}.".into(),
                 model: Some("gpt-4o-mini".parse()?),
@@ -49,17 +52,25 @@ impl Service {
 
 async fn greet(State(service): State<Service>, Path(name): Path<String>) -> Answer {
     let rendered = service.engine.render("greeting", params! { "name" => name }).await;
-    let rendered = rendered.map_err(|error| (StatusCode::BAD_REQUEST, error.chain()))?;
+    let rendered = rendered.map_err(answer)?;
     let done = rendered.execute_with(&service.model).await;
     let done = done.map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()))?;
     Ok(Json(json!({ "greeting": done.reply.content, "call": done.execution.id })))
 }
 
 async fn stats(State(service): State<Service>) -> Answer {
-    service.engine.flush().await;
     let stats = service.engine.analytics().usage_stats(&StatsQuery::default()).await;
-    let stats = stats.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
-    Ok(Json(json!(stats)))
+    Ok(Json(json!(stats.map_err(answer)?)))
+}
+
+/// What a caller is told: the sentence of an error, and nothing of what caused it.
+fn answer(error: prompt_engine::Error) -> (StatusCode, String) {
+    let status = match error.kind() {
+        ErrorKind::Invalid => StatusCode::BAD_REQUEST,
+        ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, error.to_string())
 }
 
 #[tokio::main]
@@ -99,6 +110,7 @@ mod tests {
 
         let Json(answer) = greet(State(service.clone()), Path("Ada".into())).await.unwrap();
         assert_eq!(answer["greeting"], "Hello, Ada!");
+        service.engine.flush().await;
         let Json(stats) = stats(State(service)).await.unwrap();
         assert_eq!((&stats["total_uses"], &stats["total_executions"]), (&json!(1), &json!(1)));
     }

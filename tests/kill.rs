@@ -96,7 +96,9 @@ async fn parent(place: &Place) {
         usages.len(),
         executions.len()
     );
-    assert!(executions.len() >= acknowledged.len());
+    let stored: HashSet<(UsageId, ExecutionId)> =
+        executions.iter().map(|execution| (execution.usage_id, execution.id)).collect();
+    assert!(acknowledged.is_subset(&stored), "{}: an acknowledged call is gone", place.name);
 }
 
 fn ids(line: String) -> (UsageId, ExecutionId) {

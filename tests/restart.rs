@@ -118,6 +118,7 @@ async fn restart(server: &Server) {
         slowest = slowest.max(took);
     }
     let made = usages.len();
+    assert!(slowest < away / 2, "a call waited for the server: {slowest:?}");
     close(engine).await;
 
     let engine = place.engine().await;

@@ -137,6 +137,7 @@ fn driver(error: &redb::Error, file: &str) -> (ErrorKind, String) {
             format!("the redb file {file} could not be written before, and is opened again"),
         ),
         E::Corrupted(_)
+        | E::TableDoesNotExist(_)
         | E::TableTypeMismatch { .. }
         | E::TableIsMultimap(_)
         | E::TypeDefinitionChanged { .. } => {

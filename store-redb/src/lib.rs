@@ -1,4 +1,4 @@
-//! The embedded store of PromptEngine in pure Rust: one redb file, opened by one process.
+//! The embedded store of PromptEngine without SQL: one redb file, opened by one process.
 //! The form of the file is described in `docs/redb-format.md`. What an answer means is decided in
 //! core; this crate writes rows and reads them back. No type of the driver leaves it.
 

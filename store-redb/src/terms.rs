@@ -222,12 +222,14 @@ impl<'a> TermReader<'a> {
 
     /// The key of `term`; `None` if no row can have it.
     pub(crate) fn key(&self, term: &Term) -> Outcome<Option<u32>> {
+        // Counted before the look: what is remembered from here on is found in the table.
+        let remembered = self.terms.len();
         if let Some(key) = self.terms.key(term) {
             return Ok(Some(key));
         }
         // It may be committed and not yet remembered; such terms are the last.
         let table = self.txn.open_table(TERMS)?;
-        for entry in table.range(self.terms.len().saturating_add(1)..)? {
+        for entry in table.range(remembered.saturating_add(1)..)? {
             let (key, value) = entry?;
             if Term::read(value.value())? == *term {
                 return Ok(Some(key.value()));
