@@ -26,13 +26,13 @@ Example:
   prompt-engine export backup.jsonl
   prompt-engine export | prompt-engine --store redb://prompts.redb import -")]
 pub(crate) struct ExportArgs {
-    /// The file to write; standard output, if none is given.
+    /// The file to write; standard output, if none is given or -.
     file: Option<PathBuf>,
 }
 
 pub(crate) async fn run(args: ExportArgs, context: &Context) -> Result<(), Failure> {
     let store = context.store().await?;
-    let Some(path) = args.file else {
+    let Some(path) = args.file.filter(|path| path != Path::new("-")) else {
         let mut out = BufWriter::new(io::stdout().lock());
         let counts = write(store, &mut out).await?.map_err(Failure::from)?;
         out.flush()?;

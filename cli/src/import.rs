@@ -87,13 +87,21 @@ enum OnError {
 pub(crate) async fn run(args: ImportArgs, context: &Context) -> Result<(), Failure> {
     let zone: Zone = args.tz.parse().map_err(|error| Failure::option("--tz", &error))?;
     if let Some(file) = OwnFile::open(&args.file).map_err(Failure::failed)? {
-        if !args.map.is_empty() || !args.set.is_empty() || args.create_prompts {
+        let for_others = !args.map.is_empty() || !args.set.is_empty() || args.create_prompts;
+        if for_others || args.on_error != OnError::Stop || args.tz != "UTC" {
             return Err(Failure::usage(
-                "an export says itself what it holds: --map, --set and --create-prompts are for \
-                 other files",
+                "an export says itself what it holds: --map, --set, --create-prompts, --on-error \
+                 and --tz are for other files",
             ));
         }
         return own::run(file, context).await;
+    }
+    if args.map.is_empty() && args.set.is_empty() {
+        return Err(Failure::usage(format!(
+            "{} is no export, which starts with {{\"prompt_engine_export\":1}}; any other file \
+             needs --map, which says what its columns hold",
+            args.file.display()
+        )));
     }
     let plan = Plan::new(&args.map, &args.set, zone).map_err(Failure::usage)?;
     let source = Source::open(&args.file, plan.columns()).map_err(Failure::failed)?;

@@ -27,6 +27,7 @@ pub mod query;
 mod rates;
 mod record;
 mod recorder;
+pub mod refusal;
 mod seed;
 mod slug;
 mod status;

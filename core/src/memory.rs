@@ -15,6 +15,7 @@ use crate::price::CostConfig;
 use crate::prompt::{Prompt, PromptVersion};
 use crate::query::{Cursor, Order, Page, PageQuery, RecordQuery};
 use crate::record::{LlmExecution, Record, Usage};
+use crate::refusal;
 use crate::slug::Slug;
 use crate::store::{
     Appended, CostRevision, CostStore, PastCost, PriceList, PromptStore, Prune, Pruned,
@@ -66,10 +67,10 @@ impl PromptStore for MemoryStore {
     async fn insert_prompt(&self, prompt: &Prompt, versions: &[PromptVersion]) -> Result<()> {
         let mut state = self.state();
         if state.prompts.contains_key(&prompt.id) {
-            return Err(Error::conflict(format!("the prompt id {} is taken", prompt.id)));
+            return Err(refusal::prompt_id_taken(prompt.id));
         }
         if state.prompts.values().any(|other| other.slug == prompt.slug) {
-            return Err(Error::conflict(format!("the slug {} is taken", prompt.slug)));
+            return Err(refusal::slug_taken(&prompt.slug));
         }
         let numbers: BTreeSet<u32> = versions.iter().map(|version| version.number).collect();
         if numbers.len() < versions.len() {
@@ -88,21 +89,15 @@ impl PromptStore for MemoryStore {
     async fn update_prompt(&self, prompt: &Prompt, version: Option<&PromptVersion>) -> Result<()> {
         let mut state = self.state();
         let Some(stored) = state.prompts.get(&prompt.id) else {
-            return Err(Error::not_found(format!("there is no prompt {}", prompt.id)));
+            return Err(refusal::no_prompt(prompt.id));
         };
         if stored.revision.checked_add(1) != Some(prompt.revision) {
-            return Err(Error::conflict(format!(
-                "the prompt {} was changed by somebody else: it has revision {}",
-                stored.slug, stored.revision
-            )));
+            return Err(refusal::prompt_changed(&stored.slug, stored.revision));
         }
         if let Some(version) = version
             && state.versions.contains_key(&(prompt.id, version.number))
         {
-            return Err(Error::conflict(format!(
-                "version {} of the prompt {} exists",
-                version.number, stored.slug
-            )));
+            return Err(refusal::version_exists(&stored.slug, version.number));
         }
         let prompt =
             Prompt { slug: stored.slug.clone(), created_at: stored.created_at, ..prompt.clone() };
@@ -177,19 +172,13 @@ impl<'a> Batch<'_, 'a> {
         if let Some(horizon) = self.state.horizon
             && record.created_at() < horizon
         {
-            return Err(Error::invalid(format!(
-                "{} started at {}, before the raw horizon {horizon}",
-                record.name(),
-                record.created_at()
-            )));
+            return Err(refusal::before_horizon(record, horizon));
         }
         let changes = match record {
             Record::Usage(usage) => self.add_usage(usage),
             Record::Execution(execution) => self.add_execution(execution),
         };
-        let changes = changes.map_err(|what| {
-            Error::conflict(format!("{} is stored with another {what}", record.name()))
-        })?;
+        let changes = changes.map_err(|what| refusal::stored_with_another(record.name(), what))?;
         if changes {
             self.appended.stored += 1;
         } else {
@@ -476,10 +465,7 @@ impl CostStore for MemoryStore {
     async fn put_cost_configs(&self, configs: &[CostConfig], expected: u64) -> Result<()> {
         let mut state = self.state();
         if state.generation != expected {
-            return Err(Error::conflict(format!(
-                "somebody else changed prices: generation {} is not {expected}",
-                state.generation
-            )));
+            return Err(refusal::prices_changed(state.generation, expected));
         }
         let mut prices = state.prices.clone();
         for config in configs {

@@ -111,6 +111,20 @@ impl Line {
 }
 
 impl Counts {
+    /// The first kind of which there are not as many in `other`, and both numbers.
+    fn difference(&self, other: &Self) -> Option<(&'static str, u64, u64)> {
+        [
+            ("prices", self.prices, other.prices),
+            ("prompts", self.prompts, other.prompts),
+            ("versions", self.versions, other.versions),
+            ("usages", self.usages, other.usages),
+            ("executions", self.executions, other.executions),
+            ("past costs", self.past_costs, other.past_costs),
+        ]
+        .into_iter()
+        .find(|(_, here, there)| here != there)
+    }
+
     fn note(&mut self, line: &Line) {
         match line {
             Line::Price(_) => self.prices += 1,

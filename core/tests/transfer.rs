@@ -171,7 +171,7 @@ async fn a_prompt_that_went_on_here_stays_and_one_that_differs_is_refused() {
     from.update_prompt(&other, Some(&version(&a, 3))).await.unwrap();
     let error = import(&here, &export(&from).await).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    assert!(error.to_string().contains("the prompt a was changed here"), "{error}");
+    assert!(error.chain().contains("the prompt a was changed here"), "{}", error.chain());
 }
 
 #[tokio::test]
@@ -189,6 +189,21 @@ async fn prompts_that_went_two_ways_are_not_mixed() {
     let error = import(&here, &export(&from).await).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert_eq!(here.prompt(first.id).await.unwrap(), Some(second));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_import_by_several_at_once_is_one_import() {
+    let (from, _) = full().await;
+    let lines = Arc::new(export(&from).await);
+    let to = empty();
+    let imports = (0..4).map(|_| {
+        let (to, lines) = (Arc::clone(&to), Arc::clone(&lines));
+        tokio::spawn(async move { import(&to, &lines).await })
+    });
+    for done in imports.collect::<Vec<_>>() {
+        assert!(done.await.unwrap().unwrap().complete);
+    }
+    assert!(export(&to).await == *lines);
 }
 
 #[tokio::test]
@@ -325,7 +340,7 @@ async fn lines_that_are_out_of_place_are_refused() {
         (vec![first(), version], ErrorKind::Invalid, "does not follow its prompt"),
         (vec![first(), prompt, usage.clone()], ErrorKind::Invalid, "lacks versions"),
         (vec![first(), past], ErrorKind::Invalid, "do not follow their execution"),
-        (vec![first(), usage.clone(), end], ErrorKind::Invalid, "the last line speaks of"),
+        (vec![first(), usage.clone(), end], ErrorKind::Invalid, "the last line says"),
         (
             vec![first(), Line::End(Default::default()), usage],
             ErrorKind::Invalid,

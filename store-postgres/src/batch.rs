@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use prompt_engine_core::{
-    Attribution, Error, ExecutionPayload, LlmExecution, Record, Timestamp, Usage, UsageId,
-    UsagePayload, codec,
+    Attribution, ExecutionPayload, LlmExecution, Record, Timestamp, Usage, UsageId, UsagePayload,
+    codec, refusal,
 };
 use sqlx::types::Uuid;
 use tokio::sync::OnceCell;
@@ -126,7 +126,7 @@ impl<'a> Identity<'a> {
             Id::Usage(id) => format!("usage {id}"),
             Id::Execution(id) => format!("execution {id}"),
         };
-        Err(Fault::Judged(Error::conflict(format!("{name} is stored with another {what}"))))
+        Err(Fault::Judged(refusal::stored_with_another(name, what)))
     }
 }
 

@@ -239,7 +239,10 @@ fn driver(error: &sqlx::Error, place: &Place) -> (ErrorKind, String) {
         ("57P01" | "57P02" | "57P05" | "25P03", _) | (_, "08") => {
             (Unavailable, format!("the connection to {place} was lost"))
         }
-        ("42P01" | "42703" | "3F000", _) => {
+        ("3F000", _) => {
+            (Invalid, format!("{user} may not use the schema of {place}, or it is gone"))
+        }
+        ("42P01" | "42703", _) => {
             (Corrupt, format!("{place} lacks a table that it had, or part of one"))
         }
         (_, "XX") => (Corrupt, format!("{place} is damaged")),

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use prompt_engine_core::{
-    CostConfig, CostConfigId, CostStore, Error, ModelRule, PriceList, PriceOrigin, Result,
+    CostConfig, CostConfigId, CostStore, ModelRule, PriceList, PriceOrigin, Result, refusal,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -169,9 +169,7 @@ async fn put(conn: &mut PgConnection, new: &[CostConfig], expected: u64) -> Outc
         .await?;
     let generation = generation(stored);
     if generation != expected {
-        return Err(Fault::Judged(Error::conflict(format!(
-            "somebody else changed prices: generation {generation} is not {expected}"
-        ))));
+        return Err(Fault::Judged(refusal::prices_changed(generation, expected)));
     }
     new.iter().try_for_each(CostConfig::validate)?;
     // Of two of one id the last counts.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use prompt_engine_core::{
     Cursor, Error, Page, PageQuery, Prompt, PromptId, PromptStatus, PromptStore, PromptVersion,
-    Result, Slug,
+    Result, Slug, refusal,
 };
 use serde_json::Value;
 use sqlx::postgres::{PgBindIterExt, PgRow};
@@ -178,11 +178,11 @@ async fn insert(
                 .bind(uuid(prompt.id))
                 .fetch_one(conn)
                 .await?;
-        return Err(Fault::Judged(Error::conflict(if by_id {
-            format!("the prompt id {} is taken", prompt.id)
+        return Err(Fault::Judged(if by_id {
+            refusal::prompt_id_taken(prompt.id)
         } else {
-            format!("the slug {} is taken", prompt.slug)
-        })));
+            refusal::slug_taken(&prompt.slug)
+        }));
     }
     let numbers: BTreeSet<u32> = versions.iter().map(|version| version.number).collect();
     if numbers.len() < versions.len() {
@@ -205,13 +205,11 @@ async fn update(
             .fetch_optional(&mut *conn)
             .await?;
     let Some((revision, slug)) = stored else {
-        return Err(Fault::Judged(Error::not_found(format!("there is no prompt {}", prompt.id))));
+        return Err(Fault::Judged(refusal::no_prompt(prompt.id)));
     };
     let revision = revision.cast_unsigned();
     if revision.checked_add(1) != Some(prompt.revision) {
-        return Err(Fault::Judged(Error::conflict(format!(
-            "the prompt {slug} was changed by somebody else: it has revision {revision}"
-        ))));
+        return Err(Fault::Judged(refusal::prompt_changed(&slug, revision)));
     }
     insert_versions(conn, prompt.id, version.map_or(&[], std::slice::from_ref), &slug).await?;
     query(UPDATE_PROMPT)
@@ -261,10 +259,7 @@ async fn insert_versions(
     let there = versions.iter().find(|version| !inserted.contains(&i64::from(version.number)));
     match there {
         None => Ok(()),
-        Some(version) => Err(Fault::Judged(Error::conflict(format!(
-            "version {} of the prompt {slug} exists",
-            version.number
-        )))),
+        Some(version) => Err(Fault::Judged(refusal::version_exists(slug, version.number))),
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use prompt_engine_core::{
-    Appended, Attribution, Error, Label, LlmExecution, Timestamp, Usage, UsageId,
+    Appended, Attribution, Label, LlmExecution, Timestamp, Usage, UsageId, refusal,
 };
 use sqlx::postgres::PgBindIterExt;
 use sqlx::types::Uuid;
@@ -225,11 +225,7 @@ async fn judge(conn: &mut PgConnection, batch: &Batch<'_>, done: &Done) -> Outco
         if let Some(horizon) = done.horizon
             && record.created_at() < horizon
         {
-            return Err(Fault::Judged(Error::invalid(format!(
-                "{} started at {}, before the raw horizon {horizon}",
-                record.name(),
-                record.created_at()
-            ))));
+            return Err(Fault::Judged(refusal::before_horizon(record, horizon)));
         }
         let new = Identity::of(record);
         if let Some(Stored { created_at, attribution, call }) = stored.get(&new.id) {

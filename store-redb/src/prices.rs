@@ -1,7 +1,7 @@
 //! Prices: few values, read as a whole and changed as a whole.
 //! Invariant: the generation moves in the transaction that changes a price, and only there.
 
-use prompt_engine_core::{CostConfig, CostStore, Error, PriceList, Result, codec};
+use prompt_engine_core::{CostConfig, CostStore, PriceList, Result, codec, refusal};
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::error::{Fault, Outcome};
@@ -44,9 +44,7 @@ fn put(txn: &WriteTransaction, new: &[CostConfig], expected: u64) -> Outcome<()>
     let mut meta = txn.open_table(META)?;
     let generation = generation(&meta)?;
     if generation != expected {
-        return Err(Fault::Judged(Error::conflict(format!(
-            "somebody else changed prices: generation {generation} is not {expected}"
-        ))));
+        return Err(Fault::Judged(refusal::prices_changed(generation, expected)));
     }
     let mut prices = txn.open_table(PRICES)?;
     for config in new {

@@ -4,8 +4,8 @@
 use std::ops::Bound;
 
 use prompt_engine_core::{
-    Cursor, Error, Page, PageQuery, Prompt, PromptId, PromptStore, PromptVersion, Result, Slug,
-    codec,
+    Cursor, Page, PageQuery, Prompt, PromptId, PromptStore, PromptVersion, Result, Slug, codec,
+    refusal,
 };
 use redb::{ReadableTable, WriteTransaction};
 
@@ -124,14 +124,11 @@ fn insert(txn: &WriteTransaction, prompt: &Prompt, versions: &[PromptVersion]) -
     let id = prompt.id.to_bytes();
     let mut prompts = txn.open_table(PROMPTS)?;
     if prompts.insert(id, &*codec::encode(prompt)?)?.is_some() {
-        return Err(Fault::Judged(Error::conflict(format!(
-            "the prompt id {} is taken",
-            prompt.id
-        ))));
+        return Err(Fault::Judged(refusal::prompt_id_taken(prompt.id)));
     }
     let value = [&[VERSION][..], &id].concat();
     if txn.open_table(PROMPT_SLUGS)?.insert(prompt.slug.as_str(), &*value)?.is_some() {
-        return Err(Fault::Judged(Error::conflict(format!("the slug {} is taken", prompt.slug))));
+        return Err(Fault::Judged(refusal::slug_taken(&prompt.slug)));
     }
     versions.iter().try_for_each(|version| insert_version(txn, prompt, version))
 }
@@ -140,13 +137,11 @@ fn update(txn: &WriteTransaction, prompt: &Prompt, version: Option<&PromptVersio
     let id = prompt.id.to_bytes();
     let mut prompts = txn.open_table(PROMPTS)?;
     let Some(stored) = find(&prompts, id)? else {
-        return Err(Fault::Judged(Error::not_found(format!("there is no prompt {}", prompt.id))));
+        return Err(Fault::Judged(refusal::no_prompt(prompt.id)));
     };
     let Prompt { slug, revision, created_at, .. } = stored;
     if revision.checked_add(1) != Some(prompt.revision) {
-        return Err(Fault::Judged(Error::conflict(format!(
-            "the prompt {slug} was changed by somebody else: it has revision {revision}"
-        ))));
+        return Err(Fault::Judged(refusal::prompt_changed(&slug, revision)));
     }
     // Its slug and its creation never change.
     let prompt = Prompt { slug, created_at, ..prompt.clone() };
@@ -158,10 +153,7 @@ fn insert_version(txn: &WriteTransaction, prompt: &Prompt, version: &PromptVersi
     let key = version_key(prompt.id.to_bytes(), version.number);
     let taken = txn.open_table(PROMPT_VERSIONS)?.insert(key, &*codec::encode(version)?)?.is_some();
     if taken {
-        return Err(Fault::Judged(Error::conflict(format!(
-            "version {} of the prompt {} exists",
-            version.number, prompt.slug
-        ))));
+        return Err(Fault::Judged(refusal::version_exists(&prompt.slug, version.number)));
     }
     Ok(())
 }

@@ -4,8 +4,8 @@
 
 use prompt_engine_core::codec::{Encoded, Encoding};
 use prompt_engine_core::{
-    Appended, CostRevision, Error, ExecutionId, LlmExecution, PastCost, Record, Revised, Timestamp,
-    Usage,
+    Appended, CostRevision, ExecutionId, LlmExecution, PastCost, Record, Revised, Timestamp, Usage,
+    refusal,
 };
 use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
 
@@ -78,11 +78,7 @@ pub(crate) fn append(
         if let Some(horizon) = horizon
             && record.created_at() < horizon
         {
-            return Err(Fault::Judged(Error::invalid(format!(
-                "{} started at {}, before the raw horizon of {horizon}",
-                record.name(),
-                record.created_at()
-            ))));
+            return Err(Fault::Judged(refusal::before_horizon(&record, horizon)));
         }
         let payload = payload.as_deref();
         let stored = match &record {
@@ -101,7 +97,7 @@ pub(crate) fn append(
 }
 
 fn conflict(record: String, what: &str) -> Fault {
-    Fault::Judged(Error::conflict(format!("{record} is stored with another {what}")))
+    Fault::Judged(refusal::stored_with_another(record, what))
 }
 
 fn append_usage(
@@ -159,7 +155,7 @@ fn append_execution(
         return Err(conflict(name(), "usage"));
     }
     if stored.model != execution.model {
-        return Err(conflict(name(), "model"));
+        return Err(conflict(name(), "asked model"));
     }
     if stored.attribution != execution.attribution {
         return Err(conflict(name(), "attribution"));

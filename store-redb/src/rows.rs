@@ -3,7 +3,7 @@
 
 use prompt_engine_core::{
     Attribution, Cost, ErrorCategory, ExecutionId, Label, LlmExecution, PastCost, Status,
-    Timestamp, TokenCounts, TokenUsage, UnpricedReason, Usage, UsageId, Usd,
+    Timestamp, TokenCounts, TokenUsage, UnpricedReason, Usage, UsageId, Usd, refusal,
 };
 
 use crate::bytes::{Reader, Writer};
@@ -215,11 +215,7 @@ fn read_cost(row: &mut Reader<'_>, terms: &impl Lookup) -> Outcome<Cost> {
 }
 
 fn pico(usd: Usd) -> Outcome<i64> {
-    usd.to_row().ok_or_else(|| {
-        Fault::Judged(prompt_engine_core::Error::invalid(format!(
-            "the cost of {usd} USD is beyond 9.2 million dollars"
-        )))
-    })
+    usd.to_row().ok_or_else(|| Fault::Judged(refusal::cost_too_large(usd)))
 }
 
 fn usd(pico: i64) -> Outcome<Usd> {

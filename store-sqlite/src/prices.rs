@@ -2,8 +2,8 @@
 //! Invariant: the generation moves in the transaction that changes a price, and only there.
 
 use prompt_engine_core::{
-    CostConfig, CostConfigId, CostStore, Error, Label, ModelRule, PriceList, PriceOrigin, Result,
-    Timestamp,
+    CostConfig, CostConfigId, CostStore, Label, ModelRule, PriceList, PriceOrigin, Result,
+    Timestamp, refusal,
 };
 use rusqlite::{Connection, Row, params};
 use serde::Serialize;
@@ -111,9 +111,7 @@ fn json_of<T: Serialize + ?Sized>(value: &T) -> Outcome<String> {
 fn put(conn: &Connection, new: &[CostConfig], expected: u64) -> Outcome<()> {
     let generation = generation(conn)?;
     if generation != expected {
-        return Err(Fault::Judged(Error::conflict(format!(
-            "somebody else changed prices: generation {generation} is not {expected}"
-        ))));
+        return Err(Fault::Judged(refusal::prices_changed(generation, expected)));
     }
     let mut upsert = conn.prepare_cached(
         "INSERT OR REPLACE INTO prompt_engine_cost_configs

@@ -2,8 +2,8 @@
 //! Invariant: a prompt is replaced only by its next revision, in the transaction that looked.
 
 use prompt_engine_core::{
-    Cursor, Error, Page, PageQuery, Prompt, PromptId, PromptStatus, PromptStore, PromptVersion,
-    Result, Slug,
+    Cursor, Page, PageQuery, Prompt, PromptId, PromptStatus, PromptStore, PromptVersion, Result,
+    Slug, refusal,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
@@ -112,11 +112,11 @@ fn insert(conn: &Connection, prompt: &Prompt, versions: &[PromptVersion]) -> Out
         .query_row(params![id, id, prompt.slug.as_str()], |row| row.get(0))
         .optional()?;
     if let Some(by_id) = taken {
-        return Err(Fault::Judged(Error::conflict(if by_id {
-            format!("the prompt id {} is taken", prompt.id)
+        return Err(Fault::Judged(if by_id {
+            refusal::prompt_id_taken(prompt.id)
         } else {
-            format!("the slug {} is taken", prompt.slug)
-        })));
+            refusal::slug_taken(&prompt.slug)
+        }));
     }
     conn.prepare_cached(
         "INSERT INTO prompt_engine_prompts
@@ -147,13 +147,11 @@ fn update(conn: &Connection, prompt: &Prompt, version: Option<&PromptVersion>) -
         .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((revision, slug)) = stored else {
-        return Err(Fault::Judged(Error::not_found(format!("there is no prompt {}", prompt.id))));
+        return Err(Fault::Judged(refusal::no_prompt(prompt.id)));
     };
     let revision = revision.cast_unsigned();
     if revision.checked_add(1) != Some(prompt.revision) {
-        return Err(Fault::Judged(Error::conflict(format!(
-            "the prompt {slug} was changed by somebody else: it has revision {revision}"
-        ))));
+        return Err(Fault::Judged(refusal::prompt_changed(&slug, revision)));
     }
     if let Some(version) = version {
         insert_version(conn, prompt, version)?;
@@ -200,10 +198,7 @@ fn insert_version(conn: &Connection, prompt: &Prompt, version: &PromptVersion) -
             version.created_at.as_micros(),
         ])?;
     if inserted == 0 {
-        return Err(Fault::Judged(Error::conflict(format!(
-            "version {} of the prompt {} exists",
-            version.number, prompt.slug
-        ))));
+        return Err(Fault::Judged(refusal::version_exists(&prompt.slug, version.number)));
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 
 use prompt_engine_core::codec::{Encoded, Encoding};
 use prompt_engine_core::{
-    Appended, CostRevision, Error, ExecutionId, LlmExecution, PastCost, Record, Revised, Timestamp,
-    Usage,
+    Appended, CostRevision, ExecutionId, LlmExecution, PastCost, Record, Revised, Timestamp, Usage,
+    refusal,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -32,11 +32,7 @@ pub(crate) fn append(
         if let Some(horizon) = horizon
             && record.created_at() < horizon
         {
-            return Err(Fault::Judged(Error::invalid(format!(
-                "{} started at {}, before the raw horizon of {horizon}",
-                record.name(),
-                record.created_at()
-            ))));
+            return Err(Fault::Judged(refusal::before_horizon(&record, horizon)));
         }
         let payload = payload.as_deref();
         let stored = match &record {
@@ -104,7 +100,7 @@ impl<'a> Payloads<'a> {
 }
 
 fn conflict(record: String, what: &str) -> Fault {
-    Fault::Judged(Error::conflict(format!("{record} is stored with another {what}")))
+    Fault::Judged(refusal::stored_with_another(record, what))
 }
 
 fn append_usage(
@@ -245,7 +241,7 @@ fn append_execution(
             return Err(conflict(name(), "usage"));
         }
         if row.get::<_, i64>(2)? != model {
-            return Err(conflict(name(), "model"));
+            return Err(conflict(name(), "asked model"));
         }
         if AttributionRow::read(row, 5)? != of {
             return Err(conflict(name(), "attribution"));

@@ -2,7 +2,7 @@
 
 use prompt_engine_core::{
     Attribution, Cost, ErrorCategory, ExecutionId, Label, LlmExecution, Status, Timestamp,
-    TokenCounts, TokenUsage, UnpricedReason, Usage, UsageId, Usd,
+    TokenCounts, TokenUsage, UnpricedReason, Usage, UsageId, Usd, refusal,
 };
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
@@ -131,11 +131,7 @@ impl CostRow {
     pub(crate) fn new(cost: Option<&Cost>, terms: &mut TermWriter<'_>) -> Outcome<Self> {
         let Some(cost) = cost else { return Ok(Self::default()) };
         let pico = |usd: &Usd| {
-            usd.to_row().map(Some).ok_or_else(|| {
-                Fault::Judged(prompt_engine_core::Error::invalid(format!(
-                    "the cost of {usd} USD is beyond 9.2 million dollars"
-                )))
-            })
+            usd.to_row().map(Some).ok_or_else(|| Fault::Judged(refusal::cost_too_large(*usd)))
         };
         Ok(match cost {
             Cost::Priced { usd, config } => Self {

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::context::Context;
 use crate::export::sentence;
 use crate::failure::Failure;
-use crate::output::{document, note, printable, say};
+use crate::output::{document, excerpt, note, printable, say};
 use crate::progress::Progress;
 use crate::table::{count, number};
 
@@ -61,8 +61,8 @@ impl OwnFile {
             .read_until(b'\n', &mut first)
             .map_err(|error| format!("cannot read {name}: {error}"))?;
         let line: Result<Line, _> = serde_json::from_slice(&first);
-        let line =
-            line.map_err(|error| format!("line 1 of {name} is none of an export: {error}"))?;
+        let line = line
+            .map_err(|error| format!("line 1 of {name} is none of an export: {}", short(&error)))?;
         line.check_first().map_err(|error| format!("line 1 of {name}: {}", error.chain()))?;
         let rest = std::mem::replace(&mut self.lines, Box::new(io::empty()));
         self.lines = Box::new(io::Cursor::new(first).chain(rest));
@@ -83,10 +83,13 @@ pub(super) async fn run(mut file: OwnFile, context: &Context) -> Result<(), Fail
             Err(error) => break Some(format!("cannot read {}: {error}", file.name)),
         };
         (number, read) = (number + 1, read + bytes);
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
         let why = match serde_json::from_slice::<Line>(&line) {
             Ok(line) => import.push(line).await.err().map(|error| error.chain()),
             Err(error) if !line.ends_with(b"\n") && error.is_eof() => break None,
-            Err(error) => Some(format!("it is no line of an export: {error}")),
+            Err(error) => Some(format!("it is no line of an export: {}", short(&error))),
         };
         if let Some(why) = why {
             break Some(format!("line {number} of {}: {why}", file.name));
@@ -141,7 +144,7 @@ fn news(done: &Imported) -> String {
         return "nothing of it is new".to_owned();
     }
     let mut news = format!(
-        "new: {}, {}, {}",
+        "stored: {}, {}, {}",
         count(new_prices, "price"),
         count(new_prompts, "prompt"),
         count(new_records, "record")
@@ -153,5 +156,15 @@ fn news(done: &Imported) -> String {
 }
 
 fn stopped(why: &str, done: &Imported) -> Failure {
-    Failure::failed(format!("{why}; {} stored before", count(done.new_records, "record")))
+    Failure::failed(format!(
+        "{why}; stored before: {}, {}, {}",
+        count(done.new_prices, "price"),
+        count(done.new_prompts, "prompt"),
+        count(done.new_records, "record")
+    ))
+}
+
+/// What is wrong with a line, and no more than the start of what it holds.
+fn short(error: &serde_json::Error) -> String {
+    excerpt(&error.to_string(), 160)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Counts, Line};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CostConfigId, ExecutionId};
 use crate::price::{CostConfig, PriceLine};
 use crate::prompt::{Prompt, PromptVersion};
@@ -22,6 +22,8 @@ const RECORDS: usize = 2_000;
 const BYTES: usize = 16 * 1024 * 1024;
 /// How many revisions a prompt may have gone on since it was last imported.
 const MOST_REVISIONS: u64 = 100_000;
+/// How often prices, or a prompt, are tried where others write them at the same moment.
+const ATTEMPTS: u32 = 5;
 /// Prices and prompts are small against what comes with the records.
 const PROMPTS: usize = 1_000;
 
@@ -97,7 +99,7 @@ impl Import {
     /// - `Invalid` for a line that is out of place, and for what the store refuses.
     /// - `Unsupported` for another version of the format.
     /// - `Conflict` where the store has a prompt that was changed otherwise, or another one of that
-    ///   slug, and where somebody changes prices at the same moment.
+    ///   slug.
     /// - Whatever else the store answers. What was stored before stays.
     pub async fn push(&mut self, line: Line) -> Result<()> {
         if !self.started {
@@ -139,10 +141,9 @@ impl Import {
                 _ => return Err(Error::invalid("past costs that do not follow their execution")),
             },
             Line::End(counts) => {
-                if counts != self.read {
+                if let Some((what, said, read)) = counts.difference(&self.read) {
                     return Err(Error::invalid(format!(
-                        "the last line speaks of {counts:?}, and there are {:?}",
-                        self.read
+                        "the last line says that there are {said} {what}, and there were {read}"
                     )));
                 }
                 self.done.complete = true;
@@ -201,29 +202,56 @@ impl Import {
         if self.prices.is_empty() {
             return Ok(());
         }
-        let list = self.store.cost_configs().await?;
-        let (new, others) = merged(&list.configs, std::mem::take(&mut self.prices));
-        if !new.is_empty() {
-            self.store.put_cost_configs(&new, list.generation).await?;
+        let prices = std::mem::take(&mut self.prices);
+        let mut attempts = ATTEMPTS;
+        loop {
+            let list = self.store.cost_configs().await?;
+            let (new, others) = merged(&list.configs, prices.clone());
+            let stored = match new.is_empty() {
+                true => Ok(()),
+                false => self.store.put_cost_configs(&new, list.generation).await,
+            };
+            match stored {
+                Err(error) if error.kind() == ErrorKind::Conflict && attempts > 1 => attempts -= 1,
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    self.done.new_prices += new.len() as u64;
+                    self.done.other_prices += others;
+                    return Ok(());
+                }
+            }
         }
-        self.done.new_prices += new.len() as u64;
-        self.done.other_prices += others;
-        Ok(())
     }
 
     async fn store_prompts(&mut self) -> Result<()> {
         self.store_prices().await?;
         for (prompt, versions) in std::mem::take(&mut self.prompts) {
-            let new = match self.store.prompt(prompt.id).await? {
-                None => {
-                    self.store.insert_prompt(&prompt, &versions).await?;
-                    true
+            let mut attempts = ATTEMPTS;
+            let new = loop {
+                match self.store_prompt(&prompt, &versions).await {
+                    // Somebody else may import the same; what he wrote is looked at again.
+                    Err(error) if error.kind() == ErrorKind::Conflict && attempts > 1 => {
+                        attempts -= 1;
+                    }
+                    Err(error) if error.kind() == ErrorKind::Conflict => {
+                        let sentence =
+                            format!("the prompt {} of the export cannot be stored", prompt.slug);
+                        return Err(Error::conflict(sentence).with_source(error));
+                    }
+                    other => break other?,
                 }
-                Some(stored) => self.advance(&stored, &prompt, &versions).await?,
             };
             self.done.new_prompts += u64::from(new);
         }
         Ok(())
+    }
+
+    /// Stores a prompt; tells whether there was anything to do.
+    async fn store_prompt(&self, prompt: &Prompt, versions: &[PromptVersion]) -> Result<bool> {
+        match self.store.prompt(prompt.id).await? {
+            None => self.store.insert_prompt(prompt, versions).await.map(|()| true),
+            Some(stored) => self.advance(&stored, prompt, versions).await,
+        }
     }
 
     /// Checks that the last prompt has all its versions.
