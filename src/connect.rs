@@ -91,13 +91,25 @@ pub async fn open_store(url: &str, durable: bool) -> Result<Arc<dyn Store>> {
 /// As [`PromptEngine::connect`].
 pub async fn missing_store(url: &str) -> Result<Option<String>> {
     match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some(scheme @ ("sqlite" | "redb")) => {
-            let path = FileUrl::parse(url, scheme)?.path;
+        Some("sqlite") => missing_sqlite(url).await,
+        Some("redb") => {
+            let path = FileUrl::parse(url, "redb")?.path;
             Ok((!path.exists()).then(|| path.display().to_string()))
         }
         Some("postgres" | "postgresql") => missing_postgres(url).await,
         _ => Ok(None),
     }
+}
+
+#[cfg(feature = "sqlite")]
+async fn missing_sqlite(url: &str) -> Result<Option<String>> {
+    use prompt_engine_store_sqlite::{SqliteConfig, SqliteStore};
+    SqliteStore::missing(&SqliteConfig::from_url(url)?).await
+}
+
+#[cfg(not(feature = "sqlite"))]
+async fn missing_sqlite(_: &str) -> Result<Option<String>> {
+    Err(missing("sqlite"))
 }
 
 #[cfg(feature = "postgres")]

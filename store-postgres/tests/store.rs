@@ -68,6 +68,20 @@ fn asks_for_a_password() -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn a_look_for_the_store_makes_nothing() {
+    let schema = Schema::new();
+    let missing = PostgresStore::missing(&schema.config()).await.unwrap();
+    assert!(missing.unwrap().contains(&schema.name));
+    let mut conn = server::connect().await;
+    let there = "SELECT to_regnamespace($1) IS NOT NULL";
+    let made: bool =
+        sqlx::query_scalar(there).bind(&schema.name).fetch_one(&mut conn).await.unwrap();
+    assert!(!made);
+    schema.open().await;
+    assert_eq!(PostgresStore::missing(&schema.config()).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_said_and_not_shown() {
     let verdict = error_message("28P01", "password authentication failed for user \"app\"");
     let port = fake_server(asks_for_a_password(), verdict);

@@ -35,6 +35,11 @@ pub(crate) fn migrate(conn: &Connection, deadline: Instant) -> Outcome<bool> {
     Ok(found == 0)
 }
 
+/// Whether the tables are there.
+pub(crate) fn is_there(conn: &Connection) -> Outcome<bool> {
+    Ok(version(conn)? > 0)
+}
+
 /// The version of the schema; 0 if there is none.
 fn version(conn: &Connection) -> Outcome<i64> {
     let exists: bool = conn.query_row(

@@ -85,6 +85,27 @@ impl SqliteStore {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// The path of `config` where no store is there: no file, an empty one, or a database that has
+    /// tables of others alone. It makes nothing.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub async fn missing(config: &SqliteConfig) -> Result<Option<String>> {
+        let config = config.clone();
+        let path = config.path.clone();
+        let found = spawn_blocking(move || {
+            if !config.path.exists() {
+                return Ok(false);
+            }
+            schema::is_there(&open_reader(&config)?)
+        });
+        match joined(found.await) {
+            Ok(true) => Ok(None),
+            Ok(false) => Ok(Some(path.display().to_string())),
+            Err(fault) => Err(fault.about(&path).into()),
+        }
+    }
+
     /// Whether opening this handle made the store: there were no tables of ours before.
     pub fn created(&self) -> bool {
         self.shared.created

@@ -87,6 +87,22 @@ async fn a_missing_folder_is_named() {
 }
 
 #[tokio::test]
+async fn a_look_for_the_store_makes_nothing() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("prompts.db");
+    let missing = || async { SqliteStore::missing(&SqliteConfig::new(&path)).await.unwrap() };
+    let named = Some(path.display().to_string());
+    assert_eq!(missing().await, named);
+    assert!(!path.exists());
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    assert_eq!(missing().await, named);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    open(&path).await;
+    assert_eq!(missing().await, None);
+}
+
+#[tokio::test]
 async fn a_folder_is_no_file() {
     let folder = tempdir().unwrap();
     let error = SqliteStore::open(SqliteConfig::new(folder.path())).await.unwrap_err();
