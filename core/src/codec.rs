@@ -3,6 +3,7 @@
 //! Invariant: whatever was encoded decodes to the same; the codes are added to, never changed.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::mpsc;
 
@@ -22,6 +23,8 @@ const SMALL: usize = 128;
 /// Level 1: 27 to 32 µs for a typical call, and less than half its size.
 const LEVEL: i32 = 1;
 
+/// How many encode the chunks of one batch: compressing takes longer than writing.
+const ENCODERS: usize = 2;
 /// Records encoded at a time: about as long as a writer takes to begin.
 const CHUNK: usize = 32;
 
@@ -42,7 +45,8 @@ pub struct Encoded {
 /// Records that are encoded on a thread of their own, in order, ahead of whoever takes them: so that a
 /// writer writes while the next are being compressed. As many come out as went in, or an error.
 pub struct Encoding {
-    chunks: mpsc::Receiver<Result<Vec<Encoded>>>,
+    /// Those who encode; they take turns with the chunks, and the first has the next.
+    encoders: VecDeque<mpsc::Receiver<Result<Vec<Encoded>>>>,
     chunk: std::vec::IntoIter<Encoded>,
     left: usize,
 }
@@ -64,14 +68,15 @@ impl Iterator for Encoding {
             self.left -= 1;
             return Some(Ok(encoded));
         }
-        match self.chunks.recv() {
-            Ok(Ok(chunk)) => {
+        self.encoders.rotate_left(1.min(self.encoders.len()));
+        match self.encoders.back().map(mpsc::Receiver::recv) {
+            Some(Ok(Ok(chunk))) => {
                 self.chunk = chunk.into_iter();
                 self.next()
             }
-            Ok(Err(error)) => self.end(error),
+            Some(Ok(Err(error))) => self.end(error),
             // Whoever encodes ended before he was done: he panicked, or the runtime ends.
-            Err(_) => self.end(Error::new(ErrorKind::Unexpected, "payloads were not encoded")),
+            _ => self.end(Error::new(ErrorKind::Unexpected, "payloads were not encoded")),
         }
     }
 }
@@ -90,12 +95,20 @@ impl Encoding {
 /// `Invalid`, naming the first record that breaks [`Record::validate`].
 pub fn encode_ahead(records: &[Record]) -> Result<Encoding> {
     records.iter().try_for_each(Record::validate)?;
+    let mut shares: [Vec<Vec<Record>>; ENCODERS] = Default::default();
+    for (number, chunk) in records.chunks(CHUNK).enumerate() {
+        shares[number % ENCODERS].push(chunk.to_vec());
+    }
+    let encoders = shares.into_iter().filter(|share| !share.is_empty()).map(start).collect();
+    Ok(Encoding { encoders, chunk: Vec::new().into_iter(), left: records.len() })
+}
+
+/// Encodes the chunks of a share one after the other, on a thread of its own.
+fn start(share: Vec<Vec<Record>>) -> mpsc::Receiver<Result<Vec<Encoded>>> {
     let (sender, chunks) = mpsc::channel();
-    let (left, records) = (records.len(), records.to_vec());
     tokio::task::spawn_blocking(move || {
-        let mut rest = records.into_iter();
-        while rest.len() > 0 {
-            let chunk: Result<Vec<_>> = rest.by_ref().take(CHUNK).map(encoded).collect();
+        for chunk in share {
+            let chunk: Result<Vec<_>> = chunk.into_iter().map(encoded).collect();
             let failed = chunk.is_err();
             // Nobody takes them any more where the writer gave up.
             if sender.send(chunk).is_err() || failed {
@@ -103,7 +116,7 @@ pub fn encode_ahead(records: &[Record]) -> Result<Encoding> {
             }
         }
     });
-    Ok(Encoding { chunks, chunk: Vec::new().into_iter(), left })
+    chunks
 }
 
 fn encoded(mut record: Record) -> Result<Encoded> {
