@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Counts, Line};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{CostConfigId, ExecutionId};
+use crate::id::{CostConfigId, ExecutionId, PromptId};
 use crate::price::{CostConfig, PriceLine};
 use crate::prompt::{Prompt, PromptVersion};
 use crate::query::{Order, PageQuery, RecordQuery};
@@ -294,10 +294,8 @@ impl Import {
         if stored.slug != prompt.slug || !steps_fit {
             return Err(changed_here());
         }
-        for version in versions.iter().filter(|version| version.number <= stored.latest_version) {
-            if self.store.version(prompt.id, version.number).await?.as_ref() != Some(version) {
-                return Err(changed_here());
-            }
+        if !self.has_all(prompt.id, versions, stored.latest_version).await? {
+            return Err(changed_here());
         }
         let mut step = stored.clone();
         while step.revision < prompt.revision {
@@ -310,6 +308,22 @@ impl Import {
             self.store.update_prompt(&step, version).await?;
         }
         Ok(true)
+    }
+
+    /// Whether the stored versions up to `latest` are those of the export.
+    async fn has_all(&self, id: PromptId, versions: &[PromptVersion], latest: u32) -> Result<bool> {
+        let mut expected = versions.iter().filter(|version| version.number <= latest).rev();
+        let mut page = PageQuery { limit: 100, after: None };
+        loop {
+            let stored = self.store.list_versions(id, &page).await?;
+            if !stored.items.iter().all(|version| expected.next() == Some(version)) {
+                return Ok(false);
+            }
+            match stored.next {
+                Some(next) => page.after = Some(next),
+                None => return Ok(expected.next().is_none()),
+            }
+        }
     }
 
     /// Takes over the horizon of the export, unless this store has records from before it.
