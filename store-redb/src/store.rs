@@ -155,7 +155,7 @@ impl RedbStore {
     }
 
     /// Runs `work` off the caller's thread.
-    pub(crate) async fn run<T: Send + 'static>(
+    async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Outcome<T> + Send + 'static,
     ) -> Result<T> {
