@@ -81,7 +81,7 @@ async fn answers(store: &dyn Store) -> Vec<AggregateRow> {
         AggregateQuery { bucket, group_by, ..AggregateQuery::default() },
         AggregateQuery { filter, ..AggregateQuery::default() },
     ] {
-        rows.extend(store.aggregate(&query).await.unwrap());
+        rows.extend(store.aggregate(&query).await.unwrap().rows);
     }
     rows
 }

@@ -86,7 +86,7 @@ fn expected_pico(input: i128) -> i128 {
 }
 
 async fn sum(engine: &PromptEngine) -> i128 {
-    let rows = engine.store().aggregate(&AggregateQuery::default()).await.unwrap();
+    let rows = engine.store().aggregate(&AggregateQuery::default()).await.unwrap().rows;
     assert_eq!((rows[0].measures.priced, rows[0].measures.unpriced), (CALLS, 0));
     rows[0].measures.cost_pico
 }

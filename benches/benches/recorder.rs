@@ -33,7 +33,7 @@ fn queued(outcome: &Recorded) {
 /// The store has `calls` usages and as many finished executions.
 async fn assert_parity(store: &dyn RecordStore, recorder: &Recorder, calls: u64) {
     recorder.flush().await;
-    let rows = store.aggregate(&AggregateQuery::default()).await.expect("an answer");
+    let rows = store.aggregate(&AggregateQuery::default()).await.expect("an answer").rows;
     let measures = &rows[0].measures;
     assert_eq!(measures.uses, Some(calls));
     assert_eq!(measures.finished(), calls);

@@ -65,7 +65,7 @@ pub(crate) async fn run(args: ExportArgs, context: &Context) -> Result<(), Failu
 async fn write(store: Arc<dyn Store>, out: &mut impl Write) -> Result<io::Result<Counts>, Failure> {
     // Only for the bar: to count everything takes its time.
     let rows = match io::stderr().is_terminal() {
-        true => store.aggregate(&AggregateQuery::default()).await?,
+        true => store.aggregate(&AggregateQuery::default()).await?.rows,
         false => Vec::new(),
     };
     let records =

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use crate::cost::Cost;
+use crate::cube::Cube;
 use crate::histogram::Histogram;
 use crate::id::PromptId;
 use crate::label::Label;
@@ -27,6 +30,10 @@ pub enum Dimension {
     Provider,
     /// The asked model: only an execution has one.
     Model,
+    /// The session; records without one are a group of their own. No cube has it.
+    Session,
+    /// The user; records without one are a group of their own. No cube has it.
+    User,
 }
 
 impl Dimension {
@@ -47,6 +54,32 @@ pub struct AggregateQuery {
     pub group_by: Vec<Dimension>,
     /// Which stretches of time to tell apart.
     pub bucket: Option<Bucket>,
+    /// How much of the measures is wanted.
+    pub detail: Detail,
+    /// Where the answer may come from.
+    pub source: Source,
+}
+
+/// How much of the measures is wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Detail {
+    /// All of them.
+    #[default]
+    Full,
+    /// All but the buckets of the histograms: percentiles are not known, sums and means are.
+    /// A store reads far less for it.
+    Sums,
+}
+
+/// Where an answer may come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// From cubes where they have what is asked for, and else from the records.
+    #[default]
+    Any,
+    /// From the records alone, of which those before the raw horizon are gone: what cubes are
+    /// compared with.
+    Records,
 }
 
 impl AggregateQuery {
@@ -71,6 +104,38 @@ pub struct GroupKey {
     pub provider: Option<Label>,
     /// The asked model.
     pub model: Option<Label>,
+    /// The session, where the records have one.
+    pub session: Option<Label>,
+    /// The user, where the records have one.
+    pub user: Option<Label>,
+}
+
+/// The answer to an [`AggregateQuery`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Aggregate {
+    /// The rows, sorted by their key.
+    pub rows: Vec<AggregateRow>,
+    /// How they came about.
+    pub reading: Reading,
+}
+
+/// What was read for an answer, and what it cannot say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Reading {
+    /// The cube that was read; `None` where the answer came from the records alone.
+    pub cube: Option<Cube>,
+    /// Cells of it that were read.
+    pub cells: u64,
+    /// Changes that had yet to be folded into it, and were read one by one.
+    pub unfolded: u64,
+    /// Rows of records that were read.
+    pub raw_rows: u64,
+    /// Whether the range or a bucket begins or ends inside a quarter of an hour whose records were
+    /// pruned: of those, each counts at the start of its quarter.
+    pub rounded: bool,
+    /// The records before this moment were pruned, and are missing in the answer: no cube has what
+    /// was asked for.
+    pub missing_before: Option<Timestamp>,
 }
 
 /// One row of an answer.
@@ -284,6 +349,8 @@ impl<'a> Recount<'a> {
             environment: self.groups(Dimension::Environment).then(|| of.environment.clone()),
             provider: None,
             model: None,
+            session: of.session.clone().filter(|_| self.groups(Dimension::Session)),
+            user: of.user.clone().filter(|_| self.groups(Dimension::User)),
         }
     }
 
@@ -339,6 +406,14 @@ impl<'a> Recount<'a> {
 
     /// The rows, sorted by their key.
     pub fn finish(self) -> Vec<AggregateRow> {
-        self.rows.into_iter().map(|(key, measures)| AggregateRow { key, measures }).collect()
+        let detail = self.query.detail;
+        let row = |(key, mut measures): (GroupKey, Measures)| {
+            if detail == Detail::Sums {
+                measures.latency_ms.forget_buckets();
+                measures.time_to_first_token_ms.forget_buckets();
+            }
+            AggregateRow { key, measures }
+        };
+        self.rows.into_iter().map(row).collect()
     }
 }

@@ -116,8 +116,9 @@ impl Analytics {
             filter: query.filter.clone(),
             group_by: group_by.to_vec(),
             bucket,
+            ..AggregateQuery::default()
         };
-        self.store.aggregate(&query).await
+        Ok(self.store.aggregate(&query).await?.rows)
     }
 
     /// The slugs of `prompts`, without those that are gone: one pass over all prompts, however many.

@@ -1,10 +1,6 @@
 //! Histograms of durations over fixed logarithmic buckets, the same on every platform and in every store.
 //! Invariant: a bucket depends on integers alone; histograms add and subtract without loss.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
-
 /// `STEPS[i]` is the smallest 64-bit mantissa (top bit set) at or above `2^63 * 2^(i/64)`.
 const STEPS: [u64; 64] = [
     0x8000000000000000,
@@ -119,28 +115,36 @@ pub fn representative(bucket: u16) -> f64 {
 }
 
 /// How often each bucket was hit, and the exact sum and count of the values.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Histogram {
-    buckets: BTreeMap<u16, u64>,
+    buckets: Buckets,
     count: u64,
     sum: u128,
 }
 
 impl Histogram {
+    /// A histogram of these buckets, of `count` values whose sum is `sum`.
+    pub(crate) fn from_parts(buckets: Buckets, count: u64, sum: u128) -> Self {
+        Self { buckets, count, sum }
+    }
+
     /// Counts one value.
     pub fn record(&mut self, value: u64) {
-        *self.buckets.entry(bucket_of(value)).or_insert(0) += 1;
+        self.buckets.add(bucket_of(value), 1);
         self.count += 1;
         self.sum += u128::from(value);
     }
 
     /// Adds all of `other`.
     pub fn merge(&mut self, other: &Self) {
-        for (bucket, count) in &other.buckets {
-            *self.buckets.entry(*bucket).or_insert(0) += count;
-        }
+        self.buckets.merge(&other.buckets);
         self.count += other.count;
         self.sum += other.sum;
+    }
+
+    /// Keeps the count and the sum alone: there are no percentiles any more.
+    pub fn forget_buckets(&mut self) {
+        self.buckets = Buckets::default();
     }
 
     /// How many values were counted.
@@ -159,7 +163,8 @@ impl Histogram {
         (self.count > 0).then(|| self.sum as f64 / self.count as f64)
     }
 
-    /// The value at `percent` (0 to 100) by nearest rank; `None` when there are none.
+    /// The value at `percent` (0 to 100) by nearest rank; `None` when there are none, or none of
+    /// their buckets is known.
     ///
     /// # Example: nearest rank
     /// ```
@@ -173,9 +178,47 @@ impl Histogram {
         let rank = (u128::from(self.count) * u128::from(percent)).div_ceil(100).max(1);
         let mut seen = 0_u128;
         self.buckets.iter().find_map(|(bucket, count)| {
-            seen += u128::from(*count);
-            (seen >= rank).then(|| representative(*bucket))
+            seen += u128::from(count);
+            (seen >= rank).then(|| representative(bucket))
         })
+    }
+}
+
+/// How often each bucket was hit: the counts from the first to the last bucket that was, in a row,
+/// since durations lie close together and adding one must be cheap.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Buckets {
+    first: u16,
+    counts: Vec<u64>,
+}
+
+impl Buckets {
+    /// Counts `times` hits, at least one, of `bucket`.
+    pub(crate) fn add(&mut self, bucket: u16, times: u64) {
+        if self.counts.is_empty() {
+            self.first = bucket;
+        }
+        if bucket < self.first {
+            let missing = usize::from(self.first - bucket);
+            self.counts.splice(..0, std::iter::repeat_n(0, missing));
+            self.first = bucket;
+        }
+        let place = usize::from(bucket - self.first);
+        if place >= self.counts.len() {
+            self.counts.resize(place + 1, 0);
+        }
+        self.counts[place] += times;
+    }
+
+    /// Adds all of `other`.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        other.iter().for_each(|(bucket, times)| self.add(bucket, times));
+    }
+
+    /// The buckets that were hit, in order, and how often.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, u64)> + Clone + '_ {
+        let hit = |(bucket, times): (u16, &u64)| (*times > 0).then_some((bucket, *times));
+        (self.first..).zip(&self.counts).filter_map(hit)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod cost;
+mod cube;
 mod engine;
 pub mod error;
 mod file_url;
@@ -62,9 +63,13 @@ pub use template::{Params, Template, detect_parameters, resolve};
 pub use time::{Bucket, BucketCursor, BucketWidth, TimeRange, Timestamp, Zone, parse_moment};
 pub use tokens::{TokenCounts, TokenUsage};
 
-pub use aggregate::{AggregateQuery, AggregateRow, Dimension, GroupKey, Measures, TokenSums};
+pub use aggregate::{
+    Aggregate, AggregateQuery, AggregateRow, Detail, Dimension, GroupKey, Measures, Reading,
+    Source, TokenSums,
+};
 pub use analytics::{Analytics, GroupBy, StatsQuery, TopBy};
 pub use cost::{Cost, UnpricedReason};
+pub use cube::Cube;
 pub use model_rule::ModelRule;
 pub use price::{CostConfig, PriceLine, PriceOrigin};
 pub use price_book::{CostParts, PriceBook, PriceRequest, Quote};
@@ -76,6 +81,6 @@ pub use recorder::{
 };
 pub use seed::{SeedModel, SeedSource, known_provider, seed_models, seed_prices, seed_sources};
 pub use store::{
-    Appended, CostRevision, CostStore, PastCost, PriceList, PromptStore, Prune, Pruned,
-    RecordStore, Revised, Store,
+    Appended, CostRevision, CostStore, Folded, PastCost, PriceList, PromptStore, Prune, Pruned,
+    Rebuild, Rebuilt, RecordStore, Revised, Store,
 };

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::aggregate::{AggregateQuery, AggregateRow, Recount};
+use crate::aggregate::{Aggregate, AggregateQuery, Reading, Recount};
 use crate::error::{Error, Result};
 use crate::id::{CostConfigId, ExecutionId, PromptId, UsageId};
 use crate::price::CostConfig;
@@ -18,8 +18,8 @@ use crate::record::{LlmExecution, Record, Usage};
 use crate::refusal;
 use crate::slug::Slug;
 use crate::store::{
-    Appended, CostRevision, CostStore, PastCost, PriceList, PromptStore, Prune, Pruned,
-    RecordStore, Revised,
+    Appended, CostRevision, CostStore, Folded, PastCost, PriceList, PromptStore, Prune, Pruned,
+    Rebuild, Rebuilt, RecordStore, Revised,
 };
 use crate::time::Timestamp;
 
@@ -250,12 +250,22 @@ impl RecordStore for MemoryStore {
         Ok(appended)
     }
 
-    async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<AggregateRow>> {
+    async fn aggregate(&self, query: &AggregateQuery) -> Result<Aggregate> {
         let state = self.state();
         let mut recount = Recount::new(query);
         state.usages.values().for_each(|usage| recount.usage(usage));
         state.executions.values().for_each(|execution| recount.execution(execution));
-        Ok(recount.finish())
+        let raw_rows = (state.usages.len() + state.executions.len()) as u64;
+        let reading = Reading { raw_rows, ..Reading::default() };
+        Ok(Aggregate { rows: recount.finish(), reading })
+    }
+
+    async fn fold(&self) -> Result<Folded> {
+        Ok(Folded::default())
+    }
+
+    async fn rebuild(&self, _: Rebuild) -> Result<Rebuilt> {
+        Ok(Rebuilt::default())
     }
 
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {

@@ -6,7 +6,7 @@ use std::fmt;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{AggregateQuery, AggregateRow};
+use crate::aggregate::{Aggregate, AggregateQuery};
 use crate::error::Result;
 use crate::id::{ExecutionId, PromptId, UsageId};
 use crate::price::CostConfig;
@@ -82,7 +82,20 @@ pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
     /// The measures of all records in a range, grouped. Rows come sorted by their key; a key
     /// without records has no row; without groups and bucket there is exactly one row. One answer
     /// reads one snapshot.
-    async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<AggregateRow>>;
+    ///
+    /// Pruned records are still counted where a [cube](crate::Cube) has what is asked for, each at
+    /// the start of its quarter of an hour; where none has they are missing. The
+    /// [`Reading`](crate::Reading) says so.
+    async fn aggregate(&self, query: &AggregateQuery) -> Result<Aggregate>;
+
+    /// Adds some thousand changes of records to the cubes, the oldest first, in one transaction. A
+    /// store does so by itself as records come, and answers are right with and without. May be
+    /// called at any time, by any number of processes.
+    async fn fold(&self) -> Result<Folded>;
+
+    /// Makes the cells of an hour or of a day anew, in one transaction. Of what lies before the raw
+    /// horizon no cell is made anew: its records are gone.
+    async fn rebuild(&self, part: Rebuild) -> Result<Rebuilt>;
 
     /// A usage with its payload.
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>>;
@@ -107,7 +120,9 @@ pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
     async fn past_costs(&self, ids: &[ExecutionId]) -> Result<Vec<Vec<PastCost>>>;
 
     /// Deletes old payloads and old records, at most `limit` of each, oldest first. Deleting
-    /// records moves the raw horizon to `raw_before` (never back) in the same transaction.
+    /// records moves the raw horizon to `raw_before` (never back) in the same transaction, or to
+    /// the start of the quarter of an hour that it lies in: what cubes keep of the records that are
+    /// gone is no finer.
     async fn prune(&self, prune: &Prune) -> Result<Pruned>;
 
     /// The moment before which records were deleted and are refused; `None` if never pruned.
@@ -196,6 +211,33 @@ pub struct Prune {
     pub raw_before: Option<Timestamp>,
     /// How many payloads, usages and executions to delete at most, each.
     pub limit: u32,
+}
+
+/// What [`RecordStore::fold`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Folded {
+    /// Changes that were added to the cubes.
+    pub changes: u64,
+    /// Whether some were left.
+    pub more: bool,
+}
+
+/// Which cells to make anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rebuild {
+    /// Those of the hour (UTC) of a moment and of its quarters, from its records.
+    Hour(Timestamp),
+    /// Those of the day (UTC) of a moment, from those of its hours.
+    Day(Timestamp),
+}
+
+/// What [`RecordStore::rebuild`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Rows of cells that were written.
+    pub cells: u64,
+    /// Rows of records that were read.
+    pub records: u64,
 }
 
 /// What was deleted.

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use futures::TryStreamExt;
 use prompt_engine_core::aggregate::Recount;
 use prompt_engine_core::{
-    AggregateQuery, AggregateRow, Appended, Attribution, CostRevision, Cursor, Dimension,
-    ExecutionId, Label, LlmExecution, Page, PastCost, PromptId, Prune, Pruned, Record, RecordQuery,
-    RecordStore, Result, Revised, Timestamp, Usage, UsageId, codec,
+    Aggregate, AggregateQuery, Appended, Attribution, CostRevision, Cursor, Dimension, ExecutionId,
+    Folded, Label, LlmExecution, Page, PastCost, PromptId, Prune, Pruned, Reading, Rebuild,
+    Rebuilt, Record, RecordQuery, RecordStore, Result, Revised, Timestamp, Usage, UsageId, codec,
 };
 use serde::de::DeserializeOwned;
 use sqlx::postgres::PgRow;
@@ -60,12 +60,20 @@ impl RecordStore for PostgresStore {
         .await
     }
 
-    async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<AggregateRow>> {
+    async fn aggregate(&self, query: &AggregateQuery) -> Result<Aggregate> {
         self.snapshot(|mut conn| async move {
             let done = aggregate(&mut conn, query).await;
             (conn, done)
         })
         .await
+    }
+
+    async fn fold(&self) -> Result<Folded> {
+        Ok(Folded::default())
+    }
+
+    async fn rebuild(&self, _: Rebuild) -> Result<Rebuilt> {
+        Ok(Rebuilt::default())
     }
 
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {
@@ -218,13 +226,13 @@ impl Labels {
     }
 }
 
-async fn aggregate(conn: &mut PgConnection, query: &AggregateQuery) -> Outcome<Vec<AggregateRow>> {
+async fn aggregate(conn: &mut PgConnection, query: &AggregateQuery) -> Outcome<Aggregate> {
     let mut recount = Recount::new(query);
     if !query.needs_execution() {
         sum_usages(conn, query, &mut recount).await?;
     }
     sum_executions(conn, query, &mut recount).await?;
-    Ok(recount.finish())
+    Ok(Aggregate { rows: recount.finish(), reading: Reading::default() })
 }
 
 /// What rows of sums have in common: what the filter names, which the statement saw to.
@@ -250,10 +258,12 @@ fn grouped(
     }
 }
 
-const OF_BOTH: [(Dimension, &str, &str); 3] = [
+const OF_BOTH: [(Dimension, &str, &str); 5] = [
     (Dimension::Prompt, ", r.prompt", ", NULL::uuid"),
     (Dimension::Version, ", r.version", ", NULL::bigint"),
     (Dimension::Environment, ", r.environment", ", NULL::text"),
+    (Dimension::Session, ", r.session", ", NULL::text"),
+    (Dimension::User, ", r.user_id", ", NULL::text"),
 ];
 
 const OF_EXECUTIONS: [(Dimension, &str, &str); 2] = [
@@ -276,6 +286,12 @@ fn read_grouped(
     }
     if query.group_by.contains(&Dimension::Environment) {
         of.environment = labels.get(row, 3)?;
+    }
+    if query.group_by.contains(&Dimension::Session) {
+        of.session = rows::maybe_label(row, 4)?;
+    }
+    if query.group_by.contains(&Dimension::User) {
+        of.user = rows::maybe_label(row, 5)?;
     }
     Ok(())
 }
@@ -337,17 +353,17 @@ async fn sum_executions(
         execution.created_at = moment(&row, 0)?;
         read_grouped(&row, query, &mut labels, &mut execution.attribution)?;
         if query.group_by.contains(&Dimension::Provider) {
-            execution.provider = labels.get(&row, 4)?;
+            execution.provider = labels.get(&row, 6)?;
         }
         if query.group_by.contains(&Dimension::Model) {
-            execution.model = labels.get(&row, 5)?;
+            execution.model = labels.get(&row, 7)?;
         }
-        execution.status = status(&row, 6)?;
-        execution.error_category = category(&row, 7)?;
-        execution.cost = amount(&row, 8)?;
-        execution.latency_ms = count(&row, 11)?;
-        execution.time_to_first_token_ms = count(&row, 12)?;
-        execution.tokens = rows::tokens(&row, 13)?;
+        execution.status = status(&row, 8)?;
+        execution.error_category = category(&row, 9)?;
+        execution.cost = amount(&row, 10)?;
+        execution.latency_ms = count(&row, 13)?;
+        execution.time_to_first_token_ms = count(&row, 14)?;
+        execution.tokens = rows::tokens(&row, 15)?;
         recount.execution(&execution);
     }
     Ok(())

@@ -62,7 +62,7 @@ async fn wait_for_waiting(conn: &mut PgConnection, schema: &Schema, waiting: i64
 }
 
 async fn total(store: &PostgresStore) -> Measures {
-    let mut rows = store.aggregate(&Default::default()).await.unwrap();
+    let mut rows = store.aggregate(&Default::default()).await.unwrap().rows;
     rows.remove(0).measures
 }
 

@@ -528,13 +528,13 @@ async fn more_work_than_connections_takes_turns() {
         let store = store.clone();
         tokio::spawn(async move {
             store.append(&[usage(second).into(), pending(second).into()]).await.unwrap();
-            store.aggregate(&Default::default()).await.unwrap();
+            store.aggregate(&Default::default()).await.unwrap().rows;
         })
     });
     for task in tasks.collect::<Vec<_>>() {
         task.await.unwrap();
     }
-    let rows = store.aggregate(&Default::default()).await.unwrap();
+    let rows = store.aggregate(&Default::default()).await.unwrap().rows;
     assert_eq!((rows[0].measures.uses, rows[0].measures.executions()), (Some(40), 40));
     let mut conn = connect().await;
     let open: i64 =

@@ -4,9 +4,9 @@
 
 use prompt_engine_core::aggregate::Recount;
 use prompt_engine_core::{
-    AggregateQuery, AggregateRow, Appended, CostRevision, Cursor, ExecutionId, LlmExecution, Order,
-    Page, PastCost, Prune, Pruned, Record, RecordQuery, RecordStore, Result, Revised, Timestamp,
-    Usage, UsageId, codec,
+    Aggregate, AggregateQuery, Appended, CostRevision, Cursor, ExecutionId, Folded, LlmExecution,
+    Order, Page, PastCost, Prune, Pruned, Reading, Rebuild, Rebuilt, Record, RecordQuery,
+    RecordStore, Result, Revised, Timestamp, Usage, UsageId, codec,
 };
 use redb::ReadableTable;
 
@@ -29,7 +29,7 @@ impl RecordStore for RedbStore {
         self.write_records(move |txn, terms| records::append(txn, terms, encoding)).await
     }
 
-    async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<AggregateRow>> {
+    async fn aggregate(&self, query: &AggregateQuery) -> Result<Aggregate> {
         let query = query.clone();
         self.read(move |txn, terms| {
             let mut recount = Recount::new(&query);
@@ -47,9 +47,17 @@ impl RecordStore for RedbStore {
             while let Some((place, row)) = walk.next()? {
                 recount.execution(&read_execution(place, row.value(), &terms)?);
             }
-            Ok(recount.finish())
+            Ok(Aggregate { rows: recount.finish(), reading: Reading::default() })
         })
         .await
+    }
+
+    async fn fold(&self) -> Result<Folded> {
+        Ok(Folded::default())
+    }
+
+    async fn rebuild(&self, _: Rebuild) -> Result<Rebuilt> {
+        Ok(Rebuilt::default())
     }
 
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {

@@ -4,12 +4,13 @@
 
 use prompt_engine_core::aggregate::Recount;
 use prompt_engine_core::{
-    AggregateQuery, AggregateRow, Appended, Attribution, CostRevision, Cursor, ExecutionId, Filter,
-    Label, LlmExecution, Order, Page, PastCost, PromptId, Prune, Pruned, Record, RecordQuery,
-    RecordStore, Result, Revised, Status, TimeRange, Timestamp, Usage, UsageId, codec,
+    Aggregate, AggregateQuery, Appended, Attribution, CostRevision, Cursor, Dimension, ExecutionId,
+    Filter, Folded, Label, LlmExecution, Order, Page, PastCost, PromptId, Prune, Pruned, Reading,
+    Rebuild, Rebuilt, Record, RecordQuery, RecordStore, Result, Revised, Status, TimeRange,
+    Timestamp, Usage, UsageId, codec,
 };
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde::de::DeserializeOwned;
 
 use crate::error::Outcome;
@@ -47,7 +48,7 @@ impl RecordStore for SqliteStore {
         .await
     }
 
-    async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<AggregateRow>> {
+    async fn aggregate(&self, query: &AggregateQuery) -> Result<Aggregate> {
         let query = query.clone();
         self.read(move |store, conn| {
             let mut terms = TermReader::new(store.terms(), conn);
@@ -56,9 +57,17 @@ impl RecordStore for SqliteStore {
                 sum_usages(conn, &mut terms, &query, &mut recount)?;
             }
             sum_executions(conn, &mut terms, &query, &mut recount)?;
-            Ok(recount.finish())
+            Ok(Aggregate { rows: recount.finish(), reading: Reading::default() })
         })
         .await
+    }
+
+    async fn fold(&self) -> Result<Folded> {
+        Ok(Folded::default())
+    }
+
+    async fn rebuild(&self, _: Rebuild) -> Result<Rebuilt> {
+        Ok(Rebuilt::default())
     }
 
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {
@@ -359,6 +368,17 @@ fn blank(query: &AggregateQuery) -> Attribution {
     }
 }
 
+/// The session and the user of a row, from column `first`, where a query groups by them.
+fn who(row: &Row<'_>, first: usize, query: &AggregateQuery, of: &mut Attribution) -> Outcome<()> {
+    if query.group_by.contains(&Dimension::Session) {
+        of.session = rows::text(row.get_ref(first)?)?;
+    }
+    if query.group_by.contains(&Dimension::User) {
+        of.user = rows::text(row.get_ref(first + 1)?)?;
+    }
+    Ok(())
+}
+
 fn sum_usages(
     conn: &Connection,
     terms: &mut TermReader<'_>,
@@ -366,7 +386,8 @@ fn sum_usages(
     recount: &mut Recount<'_>,
 ) -> Outcome<()> {
     let mut sql = Sql::new(
-        "SELECT created_at, prompt, version, environment FROM prompt_engine_usages WHERE TRUE",
+        "SELECT created_at, prompt, version, environment, session, user
+         FROM prompt_engine_usages WHERE TRUE",
     );
     sql.range(&query.range);
     sql.attribution(&query.filter, terms)?;
@@ -384,6 +405,7 @@ fn sum_usages(
         usage.attribution.prompt = prompts.get(row.get(1)?, |key| terms.prompt(key))?;
         usage.attribution.version = row.get(2)?;
         usage.attribution.environment = environments.get(row.get(3)?, |key| terms.label(key))?;
+        who(row, 4, query, &mut usage.attribution)?;
         recount.usage(&usage);
     }
     Ok(())
@@ -399,7 +421,7 @@ fn sum_executions(
         "SELECT created_at, prompt, version, environment, provider, model, status, error_category,
                 cost_kind, cost_reason, cost_pico, latency_ms, time_to_first_token_ms, input,
                 output, cache_read, cache_write, cache_write_1h, reasoning, audio_input,
-                audio_output
+                audio_output, session, user
          FROM prompt_engine_llm_executions WHERE TRUE",
     );
     sql.range(&query.range);
@@ -422,6 +444,7 @@ fn sum_executions(
         of.prompt = prompts.get(row.get(1)?, |key| terms.prompt(key))?;
         of.version = row.get(2)?;
         of.environment = environments.get(row.get(3)?, |key| terms.label(key))?;
+        who(row, 21, query, of)?;
         execution.provider = providers.get(row.get(4)?, |key| terms.label(key))?;
         execution.model = models.get(row.get(5)?, |key| terms.label(key))?;
         execution.status = status(row.get(6)?)?;

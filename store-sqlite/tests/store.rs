@@ -274,7 +274,7 @@ async fn many_writers_on_two_handles_lose_nothing() {
     for task in tasks {
         assert_eq!(task.await.unwrap().unwrap().stored, 2);
     }
-    let rows = two.aggregate(&Default::default()).await.unwrap();
+    let rows = two.aggregate(&Default::default()).await.unwrap().rows;
     assert_eq!((rows[0].measures.uses, rows[0].measures.executions()), (Some(40), 40));
 }
 

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use prompt_engine::{
-    Activation, AggregateQuery, AggregateRow, Appended, CostConfig, CostRevision, CostStore,
-    DropReason, Error, ErrorKind, ExecutionId, LlmExecution, MemoryStore, Page, PageQuery,
+    Activation, Aggregate, AggregateQuery, Appended, CostConfig, CostRevision, CostStore,
+    DropReason, Error, ErrorKind, ExecutionId, Folded, LlmExecution, MemoryStore, Page, PageQuery,
     PastCost, PriceList, Prompt, PromptEngine, PromptId, PromptStore, PromptVersion, Prune, Pruned,
-    Record, RecordQuery, RecordStore, Recorded, Result, Revised, Slug, Status, StreamEvent,
-    Timestamp, Usage, UsageId, VersionDraft, params,
+    Rebuild, Rebuilt, Record, RecordQuery, RecordStore, Recorded, Result, Revised, Slug, Status,
+    StreamEvent, Timestamp, Usage, UsageId, VersionDraft, params,
 };
 use tokio::sync::Notify;
 
@@ -71,8 +71,14 @@ impl RecordStore for Flaky {
     async fn append(&self, records: &[Record]) -> Result<Appended> {
         self.reach()?.append(records).await
     }
-    async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<AggregateRow>> {
+    async fn aggregate(&self, query: &AggregateQuery) -> Result<Aggregate> {
         self.reach()?.aggregate(query).await
+    }
+    async fn fold(&self) -> Result<Folded> {
+        self.reach()?.fold().await
+    }
+    async fn rebuild(&self, part: Rebuild) -> Result<Rebuilt> {
+        self.reach()?.rebuild(part).await
     }
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {
         self.reach()?.usage(id).await

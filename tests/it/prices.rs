@@ -133,7 +133,7 @@ async fn an_answer_from_a_cache_of_ones_own_costs_nothing_and_says_so() {
     let done = rendered.execute_with(&client).await.unwrap();
     assert_eq!(done.execution.cost, Some(Cost::LocalCache));
     engine.flush().await;
-    let rows = engine.store().aggregate(&AggregateQuery::default()).await.unwrap();
+    let rows = engine.store().aggregate(&AggregateQuery::default()).await.unwrap().rows;
     let measures = &rows[0].measures;
     assert_eq!((measures.priced, measures.unpriced, measures.cost_pico), (1, 0, 0));
     let again = engine.reprice(TimeRange::all()).apply().await.unwrap();

@@ -147,7 +147,7 @@ async fn sums(store: &dyn RecordStore) -> Vec<AggregateRow> {
         AggregateQuery { group_by: vec![Dimension::Model], ..AggregateQuery::default() },
         AggregateQuery::default(),
     ] {
-        rows.extend(store.aggregate(&query).await.unwrap());
+        rows.extend(store.aggregate(&query).await.unwrap().rows);
     }
     rows
 }

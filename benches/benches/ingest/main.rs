@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use prompt_engine_benches::{Call, Calls, median, printed_machine};
 use prompt_engine_core::{
-    AggregateQuery, AggregateRow, Appended, CostRevision, ExecutionId, LlmExecution, Mode,
-    Overload, Page, PastCost, Prune, Pruned, Record, RecordQuery, RecordStore, Recorded, Recorder,
-    RecorderConfig, Result, Revised, Store, Timestamp, Usage, UsageId,
+    Aggregate, AggregateQuery, Appended, CostRevision, ExecutionId, Folded, LlmExecution, Mode,
+    Overload, Page, PastCost, Prune, Pruned, Rebuild, Rebuilt, Record, RecordQuery, RecordStore,
+    Recorded, Recorder, RecorderConfig, Result, Revised, Store, Timestamp, Usage, UsageId,
 };
 
 const SEED: u64 = 11;
@@ -43,8 +43,14 @@ impl RecordStore for Observed {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner).push(records.len());
         Ok(appended)
     }
-    async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<AggregateRow>> {
+    async fn aggregate(&self, query: &AggregateQuery) -> Result<Aggregate> {
         self.store.aggregate(query).await
+    }
+    async fn fold(&self) -> Result<Folded> {
+        self.store.fold().await
+    }
+    async fn rebuild(&self, part: Rebuild) -> Result<Rebuilt> {
+        self.store.rebuild(part).await
     }
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {
         self.store.usage(id).await
@@ -105,7 +111,7 @@ async fn ours(store: Arc<dyn Store>, calls: Vec<Call>, callers: usize) -> (Durat
     }
     let took = start.elapsed();
     assert_eq!(recorder.shutdown(Duration::from_secs(60)).await, 0);
-    let rows = store.aggregate(&AggregateQuery::default()).await.expect("an answer");
+    let rows = store.aggregate(&AggregateQuery::default()).await.expect("an answer").rows;
     assert_eq!(rows[0].measures.uses, u64::try_from(count).ok());
     assert_eq!(rows[0].measures.finished(), rows[0].measures.executions());
     assert_eq!(u64::try_from(count), Ok(rows[0].measures.executions()));

@@ -38,7 +38,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         filter: filter.clone(),
         ..AggregateQuery::default()
     };
-    let rows = engine.store().aggregate(&query).await?;
+    let rows = engine.store().aggregate(&query).await?.rows;
     let prices = engine.prices().list().await?;
     let book = engine.price_book();
     let mut found: BTreeMap<Kind, Unpriced> = BTreeMap::new();

@@ -5,7 +5,9 @@ use super::arbitrary::{
 };
 use super::recount::recount;
 use super::{Fixture, seeds};
-use crate::aggregate::{AggregateQuery, AggregateRow, Dimension, GroupKey, Measures};
+use crate::aggregate::{
+    AggregateQuery, AggregateRow, Detail, Dimension, GroupKey, Measures, Source,
+};
 use crate::cost::{Cost, UnpricedReason};
 use crate::query::Filter;
 use crate::record::{LlmExecution, Record};
@@ -53,7 +55,17 @@ pub(super) fn arbitrary_query(random: &mut Arbitrary) -> AggregateQuery {
         width: random.one(BucketWidth::ALL),
         zone: random.one(&ZONES).parse().unwrap(),
     });
-    AggregateQuery { range: TimeRange { from, to }, filter, group_by, bucket }
+    for dimension in [Dimension::Session, Dimension::User] {
+        group_by.extend(rarely(random).then_some(dimension));
+    }
+    AggregateQuery {
+        range: TimeRange { from, to },
+        filter,
+        group_by,
+        bucket,
+        detail: random.one(&[Detail::Full, Detail::Full, Detail::Sums]),
+        source: random.one(&[Source::Any, Source::Any, Source::Any, Source::Records]),
+    }
 }
 
 #[track_caller]
@@ -66,26 +78,27 @@ fn same(found: &[AggregateRow], expected: &[AggregateRow], what: &dyn Fn() -> St
 }
 
 async fn total(fx: &Fixture) -> Measures {
-    let mut rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap();
+    let mut rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     assert_eq!(rows.len(), 1);
     rows.remove(0).measures
 }
 
 /// An empty store has one row of nothing, unless rows are keyed.
 pub async fn an_empty_store_adds_up_to_one_row_of_zeros(fx: Fixture) {
-    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap();
+    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     let measures = Measures { uses: Some(0), ..Measures::default() };
     assert_eq!(rows, [AggregateRow { key: GroupKey::default(), measures }]);
     let filter = Filter { model: Some(label("gpt-4o")), ..Filter::default() };
-    let rows = fx.store.aggregate(&AggregateQuery { filter, ..Default::default() }).await.unwrap();
+    let rows =
+        fx.store.aggregate(&AggregateQuery { filter, ..Default::default() }).await.unwrap().rows;
     assert_eq!(rows, [AggregateRow::default()]);
     for dimension in DIMENSIONS {
         let query = AggregateQuery { group_by: vec![dimension], ..AggregateQuery::default() };
-        assert_eq!(fx.store.aggregate(&query).await.unwrap(), []);
+        assert_eq!(fx.store.aggregate(&query).await.unwrap().rows, []);
     }
     let bucket = Some(Bucket { width: BucketWidth::Day, zone: "UTC".parse().unwrap() });
     let query = AggregateQuery { bucket, ..AggregateQuery::default() };
-    assert_eq!(fx.store.aggregate(&query).await.unwrap(), []);
+    assert_eq!(fx.store.aggregate(&query).await.unwrap().rows, []);
 }
 
 /// A range that holds nothing adds up to nothing, in a store that holds something.
@@ -97,11 +110,11 @@ pub async fn an_empty_range_adds_up_to_one_row_of_zeros(fx: Fixture) {
     let later = TimeRange { from: Some(at(101)), to: None };
     for range in [backwards, point, later] {
         let query = AggregateQuery { range, ..AggregateQuery::default() };
-        let rows = fx.store.aggregate(&query).await.unwrap();
+        let rows = fx.store.aggregate(&query).await.unwrap().rows;
         let measures = Measures { uses: Some(0), ..Measures::default() };
         assert_eq!(rows, [AggregateRow { key: GroupKey::default(), measures }], "{range:?}");
         let query = AggregateQuery { group_by: vec![Dimension::Prompt], ..query };
-        assert_eq!(fx.store.aggregate(&query).await.unwrap(), [], "{range:?}");
+        assert_eq!(fx.store.aggregate(&query).await.unwrap().rows, [], "{range:?}");
     }
 }
 
@@ -119,7 +132,7 @@ pub async fn a_range_is_half_open_to_the_microsecond(fx: Fixture) {
             let (from, to) = (at_micros(start + from), at_micros(start + to));
             let range = TimeRange { from: Some(from), to: Some(to) };
             let query = AggregateQuery { range, ..AggregateQuery::default() };
-            let found = &fx.store.aggregate(&query).await.unwrap()[0].measures;
+            let found = &fx.store.aggregate(&query).await.unwrap().rows[0].measures;
             assert_eq!((found.uses, found.executions()), (Some(expected), expected), "{range:?}");
         }
     }
@@ -137,11 +150,15 @@ pub async fn uses_are_null_where_the_question_needs_an_execution(fx: Fixture) {
     ];
     for filter in filters {
         let query = AggregateQuery { filter, ..AggregateQuery::default() };
-        assert_eq!(fx.store.aggregate(&query).await.unwrap()[0].measures.uses, None, "{query:?}");
+        assert_eq!(
+            fx.store.aggregate(&query).await.unwrap().rows[0].measures.uses,
+            None,
+            "{query:?}"
+        );
     }
     for dimension in DIMENSIONS {
         let query = AggregateQuery { group_by: vec![dimension], ..AggregateQuery::default() };
-        let rows = fx.store.aggregate(&query).await.unwrap();
+        let rows = fx.store.aggregate(&query).await.unwrap().rows;
         let uses = (!dimension.needs_execution()).then_some(1);
         assert_eq!((rows.len(), rows[0].measures.uses), (1, uses), "{query:?}");
     }
@@ -154,7 +171,7 @@ pub async fn renders_and_calls_alone_have_rows(fx: Fixture) {
     let (_, called) = call(at(0));
     fx.append(&[rendered.clone().into(), called.clone().into()]).await;
     let query = AggregateQuery { group_by: vec![Dimension::Prompt], ..AggregateQuery::default() };
-    let rows = fx.store.aggregate(&query).await.unwrap();
+    let rows = fx.store.aggregate(&query).await.unwrap().rows;
     let found: Vec<_> = rows
         .iter()
         .map(|row| (row.key.prompt.unwrap(), row.measures.uses, row.measures.executions()))
@@ -287,7 +304,7 @@ pub async fn days_of_berlin_have_23_and_25_hours(fx: Fixture) {
     let zone = "Europe/Berlin".parse().unwrap();
     let bucket = Some(Bucket { width: BucketWidth::Day, zone });
     let query = AggregateQuery { bucket, ..AggregateQuery::default() };
-    let rows = fx.store.aggregate(&query).await.unwrap();
+    let rows = fx.store.aggregate(&query).await.unwrap().rows;
     let found: Vec<(String, u64)> = rows
         .iter()
         .map(|row| (row.key.bucket.unwrap().to_string(), row.measures.executions()))
@@ -310,7 +327,7 @@ pub async fn days_of_berlin_have_23_and_25_hours(fx: Fixture) {
         for width in BucketWidth::ALL {
             let bucket = Some(Bucket { width: *width, zone: zone.parse().unwrap() });
             let query = AggregateQuery { bucket, ..AggregateQuery::default() };
-            let rows = fx.store.aggregate(&query).await.unwrap();
+            let rows = fx.store.aggregate(&query).await.unwrap().rows;
             same(&rows, &recount(&records, &query), &|| format!("{width} in {zone}"));
         }
     }
@@ -329,7 +346,7 @@ pub async fn any_question_is_answered_as_by_a_naive_recount(fx: Fixture) {
             records.extend(batch);
             for _ in 0..60 {
                 let query = arbitrary_query(&mut random);
-                let rows = fx.store.aggregate(&query).await.unwrap();
+                let rows = fx.store.aggregate(&query).await.unwrap().rows;
                 let expected = recount(&records, &query);
                 same(&rows, &expected, &|| format!("seed {seed}, round {round}, {query:?}"));
             }
@@ -364,7 +381,7 @@ pub async fn sums_follow_finished_and_revised_executions(fx: Fixture) {
             }
             for _ in 0..40 {
                 let query = arbitrary_query(&mut random);
-                let rows = fx.store.aggregate(&query).await.unwrap();
+                let rows = fx.store.aggregate(&query).await.unwrap().rows;
                 let expected = recount(&records, &query);
                 same(&rows, &expected, &|| format!("seed {seed}, round {round}, {query:?}"));
             }

@@ -84,7 +84,7 @@ pub async fn a_refused_record_takes_its_whole_batch_with_it(fx: Fixture) {
             }
         }
     }
-    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap();
+    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     assert_eq!((rows[0].measures.uses, rows[0].measures.executions()), (Some(1), 1));
     all_are_stored(&fx, &[stored.into(), execution.into()]).await;
 }
@@ -106,10 +106,10 @@ pub async fn the_same_batch_again_changes_nothing(fx: Fixture) {
     let records: Vec<Record> = (0..20).flat_map(|_| random.records()).collect();
     let count = records.len() as u64;
     assert_eq!(fx.append(&records).await, appended(count, 0));
-    let before = fx.store.aggregate(&AggregateQuery::default()).await.unwrap();
+    let before = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     assert_eq!(fx.append(&records).await, appended(0, count));
     all_are_stored(&fx, &records).await;
-    assert_eq!(fx.store.aggregate(&AggregateQuery::default()).await.unwrap(), before);
+    assert_eq!(fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows, before);
 }
 
 /// Batches that share records store each once.
@@ -134,7 +134,7 @@ pub async fn a_record_twice_in_a_batch_is_stored_once(fx: Fixture) {
         execution.into(),
     ];
     assert_eq!(fx.append(&batch).await, appended(2, 3));
-    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap();
+    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     assert_eq!((rows[0].measures.uses, rows[0].measures.executions()), (Some(1), 1));
 }
 
@@ -220,7 +220,7 @@ pub async fn a_final_execution_replaces_its_pending_self(fx: Fixture) {
     });
     assert_eq!(fx.append(&[done.clone().into()]).await, appended(1, 0));
     assert_eq!(fx.store.execution(open.id).await.unwrap(), Some(done));
-    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap();
+    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     assert_eq!(rows[0].measures.executions(), 1);
     assert_eq!(rows[0].measures.in_status(Status::Pending), 0);
 }
@@ -251,10 +251,10 @@ pub async fn the_first_final_execution_wins(fx: Fixture) {
         ..first.clone()
     };
     assert_eq!(fx.append(&[first.clone().into()]).await, appended(1, 0));
-    let before = fx.store.aggregate(&AggregateQuery::default()).await.unwrap();
+    let before = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     assert_eq!(fx.append(&[second.into()]).await, appended(0, 1));
     assert_eq!(fx.store.execution(first.id).await.unwrap(), Some(first));
-    assert_eq!(fx.store.aggregate(&AggregateQuery::default()).await.unwrap(), before);
+    assert_eq!(fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows, before);
 }
 
 /// An execution may come before its usage, and may stay without it.
@@ -262,7 +262,7 @@ pub async fn an_execution_may_come_before_its_usage(fx: Fixture) {
     let (used, execution) = call(at(0));
     fx.append(&[execution.clone().into()]).await;
     all_are_stored(&fx, &[execution.clone().into()]).await;
-    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap();
+    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     assert_eq!((rows[0].measures.uses, rows[0].measures.executions()), (Some(0), 1));
     assert_eq!(fx.append(&[used.clone().into()]).await, appended(1, 0));
     all_are_stored(&fx, &[used.into(), execution.into()]).await;
@@ -309,7 +309,7 @@ pub async fn ten_thousand_records_are_one_batch(fx: Fixture) {
     records.truncate(10_000);
     assert_eq!(fx.append(&records).await, appended(10_000, 0));
     let usages = records.iter().filter(|r| matches!(r, Record::Usage(_))).count() as u64;
-    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap();
+    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     assert_eq!(rows[0].measures.uses, Some(usages));
     assert_eq!(rows[0].measures.executions(), 10_000 - usages);
     all_are_stored(&fx, &records[9_900..]).await;
@@ -338,7 +338,7 @@ pub async fn concurrent_appends_lose_nothing(fx: Fixture) {
     assert_eq!(stored, all.len() as u64);
     all_are_stored(&fx, &all).await;
     let query = AggregateQuery::default();
-    let rows = fx.store.aggregate(&query).await.unwrap();
+    let rows = fx.store.aggregate(&query).await.unwrap().rows;
     assert_eq!(rows, super::recount::recount(&all, &query));
 }
 
@@ -357,7 +357,7 @@ pub async fn of_racing_final_executions_exactly_one_wins(fx: Fixture) {
     assert_eq!(stored.iter().sum::<u64>(), 1, "{stored:?}");
     let winner = stored.iter().position(|n| *n == 1).unwrap();
     assert_eq!(fx.store.execution(open.id).await.unwrap().as_ref(), Some(&finals[winner]));
-    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap();
+    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     assert_eq!(rows[0].measures.latency_ms.count(), 1);
     assert_eq!(rows[0].measures.latency_ms.sum(), winner as u128);
 }

@@ -152,7 +152,7 @@ pub async fn labels_are_told_apart_byte_by_byte(fx: Fixture) {
         ];
         for filter in filters {
             let query = AggregateQuery { filter: filter.clone(), ..AggregateQuery::default() };
-            let rows = fx.store.aggregate(&query).await.unwrap();
+            let rows = fx.store.aggregate(&query).await.unwrap().rows;
             assert_eq!(rows[0].measures.executions(), 1, "{query:?}");
             let query = RecordQuery { filter: filter.clone(), ..RecordQuery::default() };
             let page = fx.store.list_executions(&query).await.unwrap();
@@ -167,11 +167,11 @@ pub async fn labels_are_told_apart_byte_by_byte(fx: Fixture) {
         rows.into_iter().map(|row| key(row.key).unwrap()).collect::<Vec<_>>()
     };
     let by = |dimension| AggregateQuery { group_by: vec![dimension], ..AggregateQuery::default() };
-    let rows = fx.store.aggregate(&by(Dimension::Model)).await.unwrap();
+    let rows = fx.store.aggregate(&by(Dimension::Model)).await.unwrap().rows;
     assert_eq!(of(rows, |key| key.model), texts);
-    let rows = fx.store.aggregate(&by(Dimension::Provider)).await.unwrap();
+    let rows = fx.store.aggregate(&by(Dimension::Provider)).await.unwrap().rows;
     assert_eq!(of(rows, |key| key.provider), texts);
-    let rows = fx.store.aggregate(&by(Dimension::Environment)).await.unwrap();
+    let rows = fx.store.aggregate(&by(Dimension::Environment)).await.unwrap().rows;
     assert_eq!(of(rows, |key| key.environment), texts);
 }
 

@@ -46,7 +46,7 @@ pub async fn pruning_nothing_changes_nothing(fx: Fixture) {
 pub async fn payloads_expire_and_their_records_stay(fx: Fixture) {
     let calls = calls(&fx, 6).await;
     let query = AggregateQuery { group_by: vec![Dimension::Prompt], ..AggregateQuery::default() };
-    let before = fx.store.aggregate(&query).await.unwrap();
+    let before = fx.store.aggregate(&query).await.unwrap().rows;
     let pruned = fx.store.prune(&payloads(at(3), 100)).await.unwrap();
     assert_eq!(pruned, Pruned { payloads: 6, done: true, ..Pruned::default() });
     assert_eq!(fx.store.raw_horizon().await.unwrap(), None);
@@ -58,7 +58,7 @@ pub async fn payloads_expire_and_their_records_stay(fx: Fixture) {
         }
         all_are_stored(&fx, &[expected.0.into(), expected.1.into()]).await;
     }
-    assert_eq!(fx.store.aggregate(&query).await.unwrap(), before);
+    assert_eq!(fx.store.aggregate(&query).await.unwrap().rows, before);
     let again = fx.store.prune(&payloads(at(3), 100)).await.unwrap();
     assert_eq!(again, Pruned { done: true, ..Pruned::default() });
     // The same records again bring no payload back.
@@ -83,10 +83,10 @@ pub async fn records_before_a_moment_are_deleted_everywhere(fx: Fixture) {
     let query = RecordQuery::default();
     assert_eq!(fx.store.list_usages(&query).await.unwrap().items.len(), 3);
     assert_eq!(fx.store.list_executions(&query).await.unwrap().items.len(), 3);
-    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap();
+    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     assert_eq!((rows[0].measures.uses, rows[0].measures.executions()), (Some(3), 3));
     let query = AggregateQuery { group_by: vec![Dimension::Prompt], ..AggregateQuery::default() };
-    assert_eq!(fx.store.aggregate(&query).await.unwrap().len(), 3);
+    assert_eq!(fx.store.aggregate(&query).await.unwrap().rows.len(), 3);
 }
 
 /// A call of prune deletes at most its limit of each, the oldest first, and says whether more is left.
@@ -100,7 +100,7 @@ pub async fn a_prune_is_bounded_and_says_whether_it_is_done(fx: Fixture) {
             assert_eq!(fx.store.usage(usage.id).await.unwrap().is_some(), kept, "{n}");
             assert_eq!(fx.store.execution(execution.id).await.unwrap().is_some(), kept, "{n}");
         }
-        let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap();
+        let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
         let left = 10 - count as u64;
         assert_eq!((rows[0].measures.uses, rows[0].measures.executions()), (Some(left), left));
     }
@@ -166,11 +166,11 @@ pub async fn sums_after_a_prune_are_those_of_what_is_left(fx: Fixture) {
                 group_by: vec![Dimension::Environment, Dimension::Version],
                 ..AggregateQuery::default()
             };
-            let rows = fx.store.aggregate(&query).await.unwrap();
+            let rows = fx.store.aggregate(&query).await.unwrap().rows;
             assert_eq!(rows, super::recount::recount(&records, &query), "day {day}, {width}");
         }
         let query = AggregateQuery::default();
-        let rows = fx.store.aggregate(&query).await.unwrap();
+        let rows = fx.store.aggregate(&query).await.unwrap().rows;
         assert_eq!(rows, super::recount::recount(&records, &query), "day {day}");
     }
 }

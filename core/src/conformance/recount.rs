@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, FixedOffset, NaiveTime, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
 
-use crate::aggregate::{AggregateQuery, AggregateRow, Dimension, GroupKey, Measures};
+use crate::aggregate::{AggregateQuery, AggregateRow, Detail, Dimension, GroupKey, Measures};
 use crate::cost::Cost;
 use crate::query::Filter;
 use crate::record::{Attribution, LlmExecution, Record};
@@ -46,6 +46,8 @@ pub(super) fn recount(records: &[Record], query: &AggregateQuery) -> Vec<Aggrega
                 Dimension::Environment => key.environment = Some(of.environment.clone()),
                 Dimension::Provider => key.provider = execution.map(|e| e.provider.clone()),
                 Dimension::Model => key.model = execution.map(|e| e.model.clone()),
+                Dimension::Session => key.session = of.session.clone(),
+                Dimension::User => key.user = of.user.clone(),
             }
         }
         let row = rows.entry(key).or_default();
@@ -56,6 +58,10 @@ pub(super) fn recount(records: &[Record], query: &AggregateQuery) -> Vec<Aggrega
     }
     let finish = |(key, mut measures): (GroupKey, Measures)| {
         measures.uses = if of_execution { None } else { Some(measures.uses.unwrap_or(0)) };
+        if query.detail == Detail::Sums {
+            measures.latency_ms.forget_buckets();
+            measures.time_to_first_token_ms.forget_buckets();
+        }
         AggregateRow { key, measures }
     };
     rows.into_iter().map(finish).collect()

@@ -26,7 +26,7 @@ pub async fn everything_is_there_after_opening_again(fx: Fixture) {
     let bucket = Some(Bucket { width: BucketWidth::Hour, zone: "UTC".parse().unwrap() });
     let group_by = vec![Dimension::Prompt, Dimension::Model];
     let question = AggregateQuery { bucket, group_by, ..AggregateQuery::default() };
-    let rows = fx.store.aggregate(&question).await.unwrap();
+    let rows = fx.store.aggregate(&question).await.unwrap().rows;
     let usages = fx.store.list_usages(&query).await.unwrap();
     let executions = fx.store.list_executions(&query).await.unwrap();
 
@@ -34,7 +34,7 @@ pub async fn everything_is_there_after_opening_again(fx: Fixture) {
     for _ in 0..2 {
         fx = fx.reopened().await;
         super::append::all_are_stored(&fx, &records).await;
-        assert_eq!(fx.store.aggregate(&question).await.unwrap(), rows);
+        assert_eq!(fx.store.aggregate(&question).await.unwrap().rows, rows);
         assert_eq!(fx.store.list_usages(&query).await.unwrap(), usages);
         assert_eq!(fx.store.list_executions(&query).await.unwrap(), executions);
         assert_eq!(fx.store.prompt_by_slug(&first.slug).await.unwrap().as_ref(), Some(&second));

@@ -184,7 +184,7 @@ pub async fn sums_follow_a_revision(fx: Fixture) {
     ];
     for (expected, new, sums) in steps {
         fx.store.revise_costs(&[revision(&execution, expected, new)]).await.unwrap();
-        let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap();
+        let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
         let of = &rows[0].measures;
         assert_eq!((of.priced, of.unpriced, of.cost_pico), sums);
     }
@@ -226,7 +226,7 @@ pub async fn of_racing_revisers_exactly_one_wins_each_execution(fx: Fixture) {
         let stored = fx.store.execution(*id).await.unwrap().unwrap();
         assert_eq!(stored.cost, Some(reported(*reviser)));
     }
-    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap();
+    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     let sum: i128 = winners.iter().map(|(_, reviser)| reviser).sum();
     assert_eq!((rows[0].measures.cost_pico, rows[0].measures.priced), (sum, 20));
 }

@@ -11,14 +11,16 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::aggregate::{AggregateQuery, AggregateRow};
+use crate::aggregate::{Aggregate, AggregateQuery};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ExecutionId, PromptId, UsageId};
 use crate::label::Label;
 use crate::llm::Message;
 use crate::query::{Page, RecordQuery};
 use crate::record::{Attribution, ExecutionPayload, LlmExecution, Usage, UsagePayload};
-use crate::store::{Appended, CostRevision, PastCost, Prune, Pruned, Revised};
+use crate::store::{
+    Appended, CostRevision, Folded, PastCost, Prune, Pruned, Rebuild, Rebuilt, Revised,
+};
 use crate::time::Timestamp;
 
 type Fault = Box<dyn Fn(usize, &[Record]) -> Option<Error> + Send + Sync>;
@@ -106,7 +108,13 @@ impl RecordStore for Fake {
         Ok(Appended { stored: records.len() as u64, unchanged: 0 })
     }
 
-    async fn aggregate(&self, _: &AggregateQuery) -> Result<Vec<AggregateRow>> {
+    async fn aggregate(&self, _: &AggregateQuery) -> Result<Aggregate> {
+        unused()
+    }
+    async fn fold(&self) -> Result<Folded> {
+        unused()
+    }
+    async fn rebuild(&self, _: Rebuild) -> Result<Rebuilt> {
         unused()
     }
     async fn usage(&self, _: UsageId) -> Result<Option<Usage>> {

@@ -125,7 +125,7 @@ fn batch(number: u8) -> Vec<Record> {
 }
 
 async fn uses(store: &RedbStore) -> u64 {
-    let rows = store.aggregate(&AggregateQuery::default()).await.unwrap();
+    let rows = store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     rows[0].measures.uses.unwrap()
 }
 
