@@ -219,6 +219,13 @@ impl TokenSums {
         ]
     }
 
+    /// The sums in the order of [`TokenCounts`](crate::TokenCounts), behind how many reported any.
+    pub(crate) fn from_array(sums: &[u64]) -> Self {
+        let mut all = Self::default();
+        all.each().into_iter().zip(sums).for_each(|(sum, from)| *sum = *from);
+        all
+    }
+
     /// Input and output together.
     pub fn total(&self) -> u64 {
         self.input.saturating_add(self.output)
@@ -402,6 +409,11 @@ impl<'a> Recount<'a> {
         if let Some(ms) = execution.time_to_first_token_ms {
             row.time_to_first_token_ms.record(ms);
         }
+    }
+
+    /// Adds what was counted elsewhere of the records of a row.
+    pub(crate) fn add(&mut self, key: GroupKey, measures: &Measures) {
+        self.row(key).merge(measures);
     }
 
     /// The rows, sorted by their key.

@@ -36,6 +36,7 @@ use crate::store::{Appended, Store};
 pub mod aggregate;
 pub mod append;
 pub mod arbitrary;
+pub mod cubes;
 pub mod hostile;
 pub mod lists;
 pub mod model;
@@ -234,6 +235,13 @@ macro_rules! conformance_suite {
                 any_question_is_answered_as_by_a_naive_recount,
                 sums_follow_finished_and_revised_executions,
             }
+            cubes {
+                folding_changes_no_answer,
+                what_was_folded_is_not_counted_again,
+                rebuilding_changes_no_answer,
+                appends_and_folds_at_once_lose_nothing,
+                cubes_answer_what_the_records_do,
+            }
             prices {
                 a_new_store_has_no_prices,
                 prices_read_back_as_written,
@@ -253,7 +261,7 @@ macro_rules! conformance_suite {
                 a_prune_is_bounded_and_says_whether_it_is_done,
                 a_record_before_the_horizon_is_refused,
                 the_horizon_never_moves_back,
-                sums_after_a_prune_are_those_of_what_is_left,
+                sums_stay_after_a_prune,
             }
             revise {
                 no_revisions_have_no_outcomes,

@@ -193,6 +193,9 @@ pub(crate) struct Buckets {
 }
 
 impl Buckets {
+    /// The last bucket that a value can have.
+    pub(crate) const LAST: u16 = 64 * 64;
+
     /// Counts `times` hits, at least one, of `bucket`.
     pub(crate) fn add(&mut self, bucket: u16, times: u64) {
         if self.counts.is_empty() {

@@ -1,6 +1,7 @@
 //! Short texts that records are grouped and filtered by: environment, provider, model, session, user.
 //! Invariant: no NUL and at most 256 bytes, so that every store can index them.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
@@ -69,6 +70,13 @@ impl Deref for Label {
     type Target = str;
 
     fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// So that maps of labels can be asked for a text.
+impl Borrow<str> for Label {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -3,12 +3,13 @@
 
 pub mod aggregate;
 pub mod analytics;
+pub mod bytes;
 #[cfg(feature = "zstd")]
 pub mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod cost;
-mod cube;
+pub mod cube;
 mod engine;
 pub mod error;
 mod file_url;

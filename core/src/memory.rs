@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::aggregate::{Aggregate, AggregateQuery, Reading, Recount};
+use crate::cube::{Cube, horizon_of, misses, rounds};
 use crate::error::{Error, Result};
 use crate::id::{CostConfigId, ExecutionId, PromptId, UsageId};
 use crate::price::CostConfig;
 use crate::prompt::{Prompt, PromptVersion};
 use crate::query::{Cursor, Order, Page, PageQuery, RecordQuery};
-use crate::record::{LlmExecution, Record, Usage};
+use crate::record::{Attribution, LlmExecution, Record, Usage};
 use crate::refusal;
 use crate::slug::Slug;
 use crate::store::{
@@ -40,6 +41,10 @@ struct State {
     executions: BTreeMap<ExecutionId, LlmExecution>,
     past_costs: BTreeMap<ExecutionId, Vec<PastCost>>,
     horizon: Option<Timestamp>,
+    /// What sums keep of records that were pruned: no more than cubes have, each at the start of its
+    /// quarter of an hour.
+    pruned_usages: Vec<Usage>,
+    pruned_calls: Vec<LlmExecution>,
     prices: BTreeMap<CostConfigId, CostConfig>,
     generation: u64,
 }
@@ -253,10 +258,33 @@ impl RecordStore for MemoryStore {
     async fn aggregate(&self, query: &AggregateQuery) -> Result<Aggregate> {
         let state = self.state();
         let mut recount = Recount::new(query);
-        state.usages.values().for_each(|usage| recount.usage(usage));
-        state.executions.values().for_each(|execution| recount.execution(execution));
-        let raw_rows = (state.usages.len() + state.executions.len()) as u64;
-        let reading = Reading { raw_rows, ..Reading::default() };
+        let cube = Cube::covering(query);
+        let live = |at: Timestamp| state.horizon.is_none_or(|horizon| at >= horizon);
+        for usage in state.usages.values() {
+            if live(usage.created_at) {
+                recount.usage(usage);
+            } else if cube.is_some() {
+                // It is next to go, and counts as if it were gone.
+                recount.usage(&remains_of_usage(usage));
+            }
+        }
+        for call in state.executions.values() {
+            if live(call.created_at) {
+                recount.execution(call);
+            } else if cube.is_some() {
+                remains_of_call(call).iter().for_each(|call| recount.execution(call));
+            }
+        }
+        if cube.is_some() {
+            state.pruned_usages.iter().for_each(|usage| recount.usage(usage));
+            state.pruned_calls.iter().for_each(|call| recount.execution(call));
+        }
+        let reading = Reading {
+            raw_rows: (state.usages.len() + state.executions.len()) as u64,
+            rounded: cube.is_some() && rounds(query, state.horizon),
+            missing_before: cube.is_none().then(|| misses(query, state.horizon)).flatten(),
+            ..Reading::default()
+        };
         Ok(Aggregate { rows: recount.finish(), reading })
     }
 
@@ -377,21 +405,25 @@ impl RecordStore for MemoryStore {
         let mut state = self.state();
         let limit = prune.limit as usize;
         let mut pruned = Pruned { done: true, ..Pruned::default() };
-        if let Some(before) = prune.raw_before {
+        if let Some(before) = prune.raw_before.map(horizon_of) {
             state.horizon = state.horizon.max(Some(before));
             let (ids, all) = oldest(&state.usages, limit, |usage| {
                 (usage.created_at < before).then_some(usage.created_at)
             });
             pruned.usages = ids.len() as u64;
             pruned.done &= all;
-            ids.iter().for_each(|id| drop(state.usages.remove(id)));
+            for id in &ids {
+                let gone = state.usages.remove(id);
+                state.pruned_usages.extend(gone.iter().map(remains_of_usage));
+            }
             let (ids, all) = oldest(&state.executions, limit, |execution| {
                 (execution.created_at < before).then_some(execution.created_at)
             });
             pruned.executions = ids.len() as u64;
             pruned.done &= all;
             for id in &ids {
-                state.executions.remove(id);
+                let gone = state.executions.remove(id);
+                state.pruned_calls.extend(gone.iter().filter_map(remains_of_call));
                 state.past_costs.remove(id);
             }
         }
@@ -423,6 +455,27 @@ impl RecordStore for MemoryStore {
     async fn raw_horizon(&self) -> Result<Option<Timestamp>> {
         Ok(self.state().horizon)
     }
+}
+
+/// What sums keep of a usage that was pruned.
+fn remains_of_usage(usage: &Usage) -> Usage {
+    let Usage { id, attribution, created_at, payload: _ } = usage;
+    Usage {
+        id: *id,
+        attribution: Attribution { session: None, user: None, ..attribution.clone() },
+        created_at: horizon_of(*created_at),
+        payload: None,
+    }
+}
+
+/// What sums keep of a call that was pruned: nothing of one that had not finished.
+fn remains_of_call(call: &LlmExecution) -> Option<LlmExecution> {
+    call.status.is_final().then(|| LlmExecution {
+        attribution: Attribution { session: None, user: None, ..call.attribution.clone() },
+        created_at: horizon_of(call.created_at),
+        payload: None,
+        ..call.clone()
+    })
 }
 
 /// A record that has a payload to delete.

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use prompt_engine_core::{Error, ErrorKind};
+use rusqlite::types::FromSqlError;
 use rusqlite::{ErrorCode, ffi};
 
 /// A failure inside the store, before it is known which file it is about.
@@ -57,6 +58,12 @@ impl Fault {
 pub(crate) struct Located {
     path: PathBuf,
     fault: Fault,
+}
+
+impl From<FromSqlError> for Fault {
+    fn from(error: FromSqlError) -> Self {
+        Self::Row(error.to_string())
+    }
 }
 
 impl From<Located> for Error {

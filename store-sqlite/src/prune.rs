@@ -2,6 +2,7 @@
 //! Invariants: the raw horizon moves in the transaction that deletes, and never back; no record
 //! before [`PAYLOADS_FROM`] has a payload, so that what was pruned is not walked again.
 
+use prompt_engine_core::cube::horizon_of;
 use prompt_engine_core::{Prune, Pruned};
 use rusqlite::Connection;
 
@@ -66,7 +67,7 @@ const EXECUTIONS: Table =
 /// Deletes one batch; the caller commits.
 pub(crate) fn prune(conn: &Connection, prune: &Prune) -> Outcome<Pruned> {
     let mut pruned = Pruned { done: true, ..Pruned::default() };
-    if let Some(before) = prune.raw_before {
+    if let Some(before) = prune.raw_before.map(horizon_of) {
         let before = before.as_micros();
         for (table, sum) in [(&USAGES, &mut pruned.usages), (&EXECUTIONS, &mut pruned.executions)] {
             let (records, done) = delete_records(conn, table, before, prune.limit)?;

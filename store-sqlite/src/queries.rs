@@ -1,18 +1,19 @@
 //! The [`RecordStore`] of the file: sums, lists, single records.
-//! Sums walk the hot rows of a range in the order they lie in, and core's `Recount` adds them up,
-//! so that what a sum means is decided in one place. One answer is one read transaction.
+//! Sums read the cells, the changes and the rows that core's `Plan` names, and core's `Tally` adds them
+//! up, so that what a sum means is decided in one place. One answer is one read transaction.
 
-use prompt_engine_core::aggregate::Recount;
+use prompt_engine_core::cube::{Plan, Stretch, Tally};
 use prompt_engine_core::{
     Aggregate, AggregateQuery, Appended, Attribution, CostRevision, Cursor, Dimension, ExecutionId,
-    Filter, Folded, Label, LlmExecution, Order, Page, PastCost, PromptId, Prune, Pruned, Reading,
-    Rebuild, Rebuilt, Record, RecordQuery, RecordStore, Result, Revised, Status, TimeRange,
-    Timestamp, Usage, UsageId, codec,
+    Filter, Folded, Label, LlmExecution, Order, Page, PastCost, PromptId, Prune, Pruned, Rebuild,
+    Rebuilt, Record, RecordQuery, RecordStore, Result, Revised, Status, TimeRange, Timestamp,
+    Usage, UsageId, codec,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde::de::DeserializeOwned;
 
+use crate::cells;
 use crate::error::Outcome;
 use crate::prune::{self, RAW_HORIZON};
 use crate::records;
@@ -22,7 +23,7 @@ use crate::rows::{
 };
 use crate::schema::meta;
 use crate::store::SqliteStore;
-use crate::terms::{Kind, TermReader, TermWriter};
+use crate::terms::{Kind, TermReader, TermWriter, Terms};
 
 /// Free pages given back to the file system after a batch of pruning: 16 MiB.
 const VACUUM_PAGES: &str = "PRAGMA incremental_vacuum(1024)";
@@ -37,11 +38,12 @@ impl RecordStore for SqliteStore {
         self.write(
             move |store, conn| {
                 let mut terms = TermWriter::new(store.terms(), conn);
-                let appended = records::append(conn, &mut terms, earliest, encoding)?;
-                Ok((appended, terms.finish()))
+                let (appended, due) = records::append(conn, &mut terms, earliest, encoding)?;
+                Ok((appended, due, terms.finish()))
             },
-            |store, _, (appended, terms)| {
+            |store, _, (appended, due, terms)| {
                 terms.remember(store.terms());
+                store.fold_if(due);
                 Ok(appended)
             },
         )
@@ -52,22 +54,36 @@ impl RecordStore for SqliteStore {
         let query = query.clone();
         self.read(move |store, conn| {
             let mut terms = TermReader::new(store.terms(), conn);
-            let mut recount = Recount::new(&query);
-            if !query.needs_execution() {
-                sum_usages(conn, &mut terms, &query, &mut recount)?;
+            let horizon = optional(meta(conn, RAW_HORIZON)?, moment)?;
+            let extent = if Plan::needs_extent(&query) { cells::extent(conn)? } else { None };
+            let plan = Plan::new(&query, horizon, extent);
+            let mut tally = Tally::new(&query, &plan)?;
+            cells::read(conn, &plan, &mut tally)?;
+            for stretch in plan.records() {
+                if !query.needs_execution() {
+                    sum_usages(conn, &mut terms, &query, *stretch, &mut tally)?;
+                }
+                sum_executions(conn, &mut terms, &query, *stretch, "", &mut tally)?;
             }
-            sum_executions(conn, &mut terms, &query, &mut recount)?;
-            Ok(Aggregate { rows: recount.finish(), reading: Reading::default() })
+            for stretch in plan.pending() {
+                let pending = " AND status = 0";
+                sum_executions(conn, &mut terms, &query, stretch, pending, &mut tally)?;
+            }
+            Ok(tally.finish())
         })
         .await
     }
 
     async fn fold(&self) -> Result<Folded> {
-        Ok(Folded::default())
+        self.write(|_, conn| cells::fold(conn), |_, _, (folded, _)| Ok(folded)).await
     }
 
-    async fn rebuild(&self, _: Rebuild) -> Result<Rebuilt> {
-        Ok(Rebuilt::default())
+    async fn rebuild(&self, part: Rebuild) -> Result<Rebuilt> {
+        let rebuild = move |_: &Self, conn: &Connection| {
+            let terms = Terms::default();
+            cells::rebuild(conn, &mut TermReader::new(&terms, conn), part)
+        };
+        self.write(rebuild, |_, _, rebuilt| Ok(rebuilt)).await
     }
 
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {
@@ -178,11 +194,12 @@ impl RecordStore for SqliteStore {
         self.write(
             move |store, conn| {
                 let mut terms = TermWriter::new(store.terms(), conn);
-                let outcomes = records::revise_costs(conn, &mut terms, &revisions)?;
-                Ok((outcomes, terms.finish()))
+                let (outcomes, due) = records::revise_costs(conn, &mut terms, &revisions)?;
+                Ok((outcomes, due, terms.finish()))
             },
-            |store, _, (outcomes, terms)| {
+            |store, _, (outcomes, due, terms)| {
                 terms.remember(store.terms());
+                store.fold_if(due);
                 Ok(outcomes)
             },
         )
@@ -249,6 +266,11 @@ impl Sql {
     fn and(&mut self, piece: &'static str, value: impl Into<Value>) {
         self.push(piece);
         self.values.push(value.into());
+    }
+
+    fn stretch(&mut self, stretch: Stretch) {
+        self.and(" AND created_at >= ?", stretch.from);
+        self.and(" AND created_at < ?", stretch.to);
     }
 
     fn range(&mut self, range: &TimeRange) {
@@ -383,13 +405,14 @@ fn sum_usages(
     conn: &Connection,
     terms: &mut TermReader<'_>,
     query: &AggregateQuery,
-    recount: &mut Recount<'_>,
+    stretch: Stretch,
+    tally: &mut Tally<'_>,
 ) -> Outcome<()> {
     let mut sql = Sql::new(
         "SELECT created_at, prompt, version, environment, session, user
          FROM prompt_engine_usages WHERE TRUE",
     );
-    sql.range(&query.range);
+    sql.stretch(stretch);
     sql.attribution(&query.filter, terms)?;
     let mut select = conn.prepare_cached(&sql.text)?;
     let mut rows = select.query(params_from_iter(&sql.values))?;
@@ -406,7 +429,7 @@ fn sum_usages(
         usage.attribution.version = row.get(2)?;
         usage.attribution.environment = environments.get(row.get(3)?, |key| terms.label(key))?;
         who(row, 4, query, &mut usage.attribution)?;
-        recount.usage(&usage);
+        tally.usage(&usage);
     }
     Ok(())
 }
@@ -415,7 +438,9 @@ fn sum_executions(
     conn: &Connection,
     terms: &mut TermReader<'_>,
     query: &AggregateQuery,
-    recount: &mut Recount<'_>,
+    stretch: Stretch,
+    also: &'static str,
+    tally: &mut Tally<'_>,
 ) -> Outcome<()> {
     let mut sql = Sql::new(
         "SELECT created_at, prompt, version, environment, provider, model, status, error_category,
@@ -424,7 +449,8 @@ fn sum_executions(
                 audio_output, session, user
          FROM prompt_engine_llm_executions WHERE TRUE",
     );
-    sql.range(&query.range);
+    sql.stretch(stretch);
+    sql.push(also);
     sql.execution(&query.filter, terms)?;
     let mut select = conn.prepare_cached(&sql.text)?;
     let mut rows = select.query(params_from_iter(&sql.values))?;
@@ -453,7 +479,7 @@ fn sum_executions(
         execution.latency_ms = rows::count(row.get(11)?);
         execution.time_to_first_token_ms = rows::count(row.get(12)?);
         execution.tokens = rows::tokens(row, 13)?;
-        recount.execution(&execution);
+        tally.execution(&execution);
     }
     Ok(())
 }

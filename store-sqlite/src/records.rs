@@ -2,26 +2,30 @@
 //! Invariant: payloads are encoded on another thread; the writer only moves bytes.
 
 use prompt_engine_core::codec::{Encoded, Encoding};
+use prompt_engine_core::cube::Changes;
 use prompt_engine_core::{
-    Appended, CostRevision, ExecutionId, LlmExecution, PastCost, Record, Revised, Timestamp, Usage,
-    refusal,
+    Appended, CostRevision, ExecutionId, Label, LlmExecution, PastCost, Record, Revised, Timestamp,
+    Usage, refusal,
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
+use crate::cells;
 use crate::error::{Fault, Outcome};
 use crate::prune::{PAYLOADS_FROM, RAW_HORIZON};
-use crate::rows::{AttributionRow, CostRow, cost, moment, optional};
+use crate::rows::{AttributionRow, CostRow, cost, execution, execution_columns, moment, optional};
 use crate::schema::{meta, set_meta};
-use crate::terms::{Kind, TermReader, TermWriter};
+use crate::terms::{Kind, TermReader, TermWriter, Terms};
 
-/// Writes `records`, none of which started before `earliest`, in order; the caller commits.
+/// Writes `records`, none of which started before `earliest`, in order; answers whether it is time for a
+/// fold, too. The caller commits.
 pub(crate) fn append(
     conn: &Connection,
     terms: &mut TermWriter<'_>,
     earliest: Timestamp,
     records: Encoding,
-) -> Outcome<Appended> {
+) -> Outcome<(Appended, bool)> {
     let mut done = Appended::default();
+    let mut changes = Changes::default();
     let horizon = meta(conn, RAW_HORIZON)?.map(Timestamp::from_micros).transpose()?;
     if meta(conn, PAYLOADS_FROM)?.is_some_and(|from| earliest.as_micros() < from) {
         set_meta(conn, PAYLOADS_FROM, earliest.as_micros())?;
@@ -43,11 +47,15 @@ pub(crate) fn append(
         };
         if stored {
             done.stored += 1;
+            match &record {
+                Record::Usage(usage) => changes.usage(usage),
+                Record::Execution(execution) => changes.execution(execution),
+            }
         } else {
             done.unchanged += 1;
         }
     }
-    Ok(done)
+    Ok((done, cells::keep(conn, &changes)?))
 }
 
 /// Gives ids to payloads. The row that names one is written first, and may turn out to be there.
@@ -291,16 +299,18 @@ fn append_execution(
     Ok(true)
 }
 
-/// Changes costs, each if it is still the expected one; the caller commits.
+/// Changes costs, each if it is still the expected one; answers whether it is time for a fold, too. The
+/// caller commits.
 pub(crate) fn revise_costs(
     conn: &Connection,
     terms: &mut TermWriter<'_>,
     revisions: &[CostRevision],
-) -> Outcome<Vec<Revised>> {
-    let mut select = conn.prepare_cached(
-        "SELECT created_at, cost_kind, cost_reason, cost_pico, cost_config, priced_model
-         FROM prompt_engine_llm_executions WHERE id = ?",
-    )?;
+) -> Outcome<(Vec<Revised>, bool)> {
+    let mut select = conn.prepare_cached(concat!(
+        "SELECT ",
+        execution_columns!(),
+        " FROM prompt_engine_llm_executions WHERE id = ?"
+    ))?;
     let mut update = conn.prepare_cached(
         "UPDATE prompt_engine_llm_executions
          SET cost_kind = ?, cost_reason = ?, cost_pico = ?, cost_config = ?, priced_model = ?
@@ -313,37 +323,40 @@ pub(crate) fn revise_costs(
          SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5, ?6, ?7, ?8
          FROM prompt_engine_cost_revisions WHERE created_at = ?1 AND id = ?2",
     )?;
+    // What is read here may not be committed yet, so nobody else may remember it.
+    let met = Terms::default();
+    let mut reader = TermReader::new(&met, conn);
+    let mut changes = Changes::default();
     let mut outcomes = Vec::with_capacity(revisions.len());
     for CostRevision { id, expected, new, priced_model, at: now } in revisions {
         let id = id.to_bytes();
-        let stored = select
-            .query_row([id], |row| {
-                let (kind, reason) = (row.get(1)?, row.get(2)?);
-                let (pico, config) = (row.get(3)?, row.get(4)?);
-                let model: Option<i64> = row.get(5)?;
-                Ok((row.get::<_, i64>(0)?, CostRow { kind, reason, pico, config }, model))
-            })
-            .optional()?;
-        let Some((at, stored, stored_model)) = stored else {
+        let stored = {
+            let mut rows = select.query([id])?;
+            rows.next()?.map(|row| execution(row, &mut reader)).transpose()?
+        };
+        let Some(stored) = stored else {
             outcomes.push(Revised::NotFound);
             continue;
         };
-        // An amount that no row can hold is the cost of none; a pending one has no kind.
-        let expects = expected.usd().is_none_or(|usd| usd.to_row().is_some())
-            && CostRow::new(Some(expected), terms)? == stored;
-        if !expects {
+        // A pending execution has no cost, so it never has the expected one.
+        if stored.cost != Some(*expected) {
             outcomes.push(Revised::Mismatch);
             continue;
         }
+        let at = stored.created_at.as_micros();
+        let mut key =
+            |label: Option<&Label>| label.map(|label| terms.label(Kind::Model, label)).transpose();
+        let (stored_model, model) =
+            (key(stored.priced_model.as_ref())?, key(priced_model.as_ref())?);
+        changes.recost(&stored, new);
+        let stored = CostRow::new(Some(expected), terms)?;
         let CostRow { kind, reason, pico, config } = stored;
         keep.execute(params![at, id, now.as_micros(), kind, reason, pico, config, stored_model])?;
         let new = CostRow::new(Some(new), terms)?;
-        let model =
-            priced_model.as_ref().map(|label| terms.label(Kind::Model, label)).transpose()?;
         update.execute(params![new.kind, new.reason, new.pico, new.config, model, at, id])?;
         outcomes.push(Revised::Changed);
     }
-    Ok(outcomes)
+    Ok((outcomes, cells::keep(conn, &changes)?))
 }
 
 /// The costs that an execution had before, oldest first.

@@ -4,14 +4,24 @@
 
 use std::time::Instant;
 
+use prompt_engine_core::BucketWidth;
+use prompt_engine_core::cube::cell_of;
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::cells;
 use crate::error::{Fault, Outcome};
+use crate::prune::RAW_HORIZON;
+use crate::rows::moment;
 use crate::store::begin;
 
 /// The migrations in order: the first makes version 1.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/0001_initial.sql"), include_str!("../migrations/0002_prices.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../migrations/0001_initial.sql"),
+    include_str!("../migrations/0002_prices.sql"),
+    include_str!("../migrations/0003_cubes.sql"),
+];
+/// The first version that has cells.
+const CELLS: i64 = 3;
 
 /// The version that this build writes.
 fn newest() -> i64 {
@@ -30,9 +40,23 @@ pub(crate) fn migrate(conn: &Connection, deadline: Instant) -> Outcome<bool> {
     for migration in &MIGRATIONS[done..] {
         transaction.execute_batch(migration)?;
     }
+    if (1..CELLS).contains(&found) {
+        start_cells(&transaction)?;
+    }
     set_meta(&transaction, "schema", newest())?;
     transaction.commit()?;
     Ok(found == 0)
+}
+
+/// Gives a store that had none the changes that its cells are made from. Its raw horizon moves to the
+/// end of its quarter of an hour, since what is left of that quarter is in the cells alone.
+fn start_cells(conn: &Connection) -> Outcome<()> {
+    if let Some(horizon) = meta(conn, RAW_HORIZON)? {
+        let quarter = cell_of(BucketWidth::QuarterHour, moment(horizon)?);
+        let whole = if quarter.from == horizon { horizon } else { quarter.to };
+        set_meta(conn, RAW_HORIZON, whole)?;
+    }
+    cells::start(conn)
 }
 
 /// Whether the tables are there.

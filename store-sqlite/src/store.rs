@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
 
+use crate::cells;
 use crate::config::{SqliteConfig, Synchronous};
 use crate::error::{Fault, Outcome};
 use crate::schema;
@@ -49,6 +51,7 @@ struct Shared {
     created: bool,
     terms: Terms,
     writer: Arc<AsyncMutex<Connection>>,
+    folding: AtomicBool,
     readers: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
 }
@@ -78,6 +81,7 @@ impl SqliteStore {
             created,
             terms: Terms::default(),
             writer: Arc::new(AsyncMutex::new(conn)),
+            folding: AtomicBool::new(false),
             readers: Arc::new(Semaphore::new(config.readers.max(1))),
             idle: Mutex::new(Vec::new()),
             config,
@@ -114,6 +118,29 @@ impl SqliteStore {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.shared.config.path
+    }
+
+    /// Folds in the background while a lot of changes waits, if it does.
+    pub(crate) fn fold_if(&self, due: bool) {
+        if !due || self.shared.folding.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let store = self.clone();
+        tokio::spawn(async move {
+            let fold = || store.write(|_, conn| cells::fold(conn), |_, _, folded| Ok(folded));
+            let failed = loop {
+                match fold().await {
+                    Ok((_, true)) => {}
+                    Ok((_, false)) => break None,
+                    Err(error) => break Some(error),
+                }
+            };
+            store.shared.folding.store(false, Ordering::Release);
+            if let Some(error) = failed {
+                // Nothing is lost: answers add what is not folded, and the next append tries again.
+                tracing::warn!(error = error.chain(), "changes were not folded");
+            }
+        });
     }
 
     pub(crate) fn terms(&self) -> &Terms {

@@ -26,7 +26,7 @@ const DIMENSIONS: [Dimension; 5] = [
 ];
 
 /// A random question about the records that `random` makes.
-pub(super) fn arbitrary_query(random: &mut Arbitrary) -> AggregateQuery {
+pub(crate) fn arbitrary_query(random: &mut Arbitrary) -> AggregateQuery {
     let end = |random: &mut Arbitrary| (random.rng.u8(..3) > 0).then(|| random.moment());
     let (mut from, mut to) = (end(random), end(random));
     if let (Some(a), Some(b)) = (from, to)
@@ -343,6 +343,9 @@ pub async fn any_question_is_answered_as_by_a_naive_recount(fx: Fixture) {
         for round in 0..6 {
             let batch: Vec<Record> = (0..60).flat_map(|_| random.records()).collect();
             fx.append(&batch).await;
+            if round % 2 == 1 {
+                fx.store.fold().await.unwrap();
+            }
             records.extend(batch);
             for _ in 0..60 {
                 let query = arbitrary_query(&mut random);
@@ -365,6 +368,9 @@ pub async fn sums_follow_finished_and_revised_executions(fx: Fixture) {
                 let Record::Execution(execution) = record else { continue };
                 if random.rng.bool() {
                     continue;
+                }
+                if random.rng.u8(..20) == 0 {
+                    fx.store.fold().await.unwrap();
                 }
                 if let Some(expected) = execution.cost {
                     let new = random.cost();

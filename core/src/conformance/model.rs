@@ -15,7 +15,7 @@ use crate::prompt::{Prompt, PromptVersion};
 use crate::query::{Order, PageQuery, RecordQuery};
 use crate::record::{LlmExecution, Record};
 use crate::store::{
-    CostRevision, CostStore, PriceList, PromptStore, Prune, Pruned, RecordStore, Store,
+    CostRevision, CostStore, PriceList, PromptStore, Prune, Pruned, Rebuild, RecordStore, Store,
 };
 
 const STEPS: usize = 120;
@@ -88,8 +88,10 @@ impl Run {
     }
 
     async fn write(&mut self, store: &dyn Store) {
-        match self.random.rng.u8(..20) {
+        match self.random.rng.u8(..22) {
             0..=8 => self.append(store).await,
+            20 => drop(store.fold().await.unwrap()),
+            21 => self.rebuild(store).await,
             9..=11 => self.revise(store).await,
             12 => self.prune(store).await,
             13..=16 => self.prompt(store).await,
@@ -162,6 +164,16 @@ impl Run {
                 record
             }
             _ => LlmExecution { cost: None, ..self.random.finished(&pending) }.into(),
+        }
+    }
+
+    /// Changes no answer, so the reference does nothing.
+    async fn rebuild(&mut self, store: &dyn Store) {
+        self.doing = "rebuild";
+        let moment = self.random.moment();
+        store.rebuild(Rebuild::Hour(moment)).await.unwrap();
+        if self.random.rng.bool() {
+            store.rebuild(Rebuild::Day(moment)).await.unwrap();
         }
     }
 

@@ -1,14 +1,16 @@
 //! Deleting old payloads and old records, and the horizon that this leaves.
 
+use super::aggregate::arbitrary_query;
 use super::append::all_are_stored;
 use super::arbitrary::{Arbitrary, at, at_micros, call, pending};
 use super::{Fixture, refused};
-use crate::aggregate::{AggregateQuery, Dimension};
+use crate::aggregate::{AggregateQuery, Dimension, Source};
+use crate::cube::Cube;
 use crate::error::ErrorKind;
 use crate::query::RecordQuery;
 use crate::record::{LlmExecution, Record, Usage};
 use crate::store::{Prune, Pruned};
-use crate::time::{Bucket, BucketWidth, Timestamp};
+use crate::time::Timestamp;
 
 fn raw(before: Timestamp, limit: u32) -> Prune {
     Prune { payloads_before: None, raw_before: Some(before), limit }
@@ -18,9 +20,14 @@ fn payloads(before: Timestamp, limit: u32) -> Prune {
     Prune { payloads_before: Some(before), raw_before: None, limit }
 }
 
-/// Appends a usage and an execution at each second until `count`.
+/// The start of a quarter of an hour: horizons lie at those.
+fn quarter(n: i64) -> Timestamp {
+    at(900 * n)
+}
+
+/// Appends a usage and an execution some seconds into each quarter of an hour until `count`.
 async fn calls(fx: &Fixture, count: i64) -> Vec<(Usage, LlmExecution)> {
-    let calls: Vec<_> = (0..count).map(|n| call(at(n))).collect();
+    let calls: Vec<_> = (0..count).map(|n| call(at(900 * n + 7))).collect();
     let records: Vec<Record> =
         calls.iter().flat_map(|(u, e)| [u.clone().into(), e.clone().into()]).collect();
     fx.append(&records).await;
@@ -47,7 +54,7 @@ pub async fn payloads_expire_and_their_records_stay(fx: Fixture) {
     let calls = calls(&fx, 6).await;
     let query = AggregateQuery { group_by: vec![Dimension::Prompt], ..AggregateQuery::default() };
     let before = fx.store.aggregate(&query).await.unwrap().rows;
-    let pruned = fx.store.prune(&payloads(at(3), 100)).await.unwrap();
+    let pruned = fx.store.prune(&payloads(quarter(3), 100)).await.unwrap();
     assert_eq!(pruned, Pruned { payloads: 6, done: true, ..Pruned::default() });
     assert_eq!(fx.store.raw_horizon().await.unwrap(), None);
     for (n, (usage, execution)) in calls.iter().enumerate() {
@@ -59,7 +66,7 @@ pub async fn payloads_expire_and_their_records_stay(fx: Fixture) {
         all_are_stored(&fx, &[expected.0.into(), expected.1.into()]).await;
     }
     assert_eq!(fx.store.aggregate(&query).await.unwrap().rows, before);
-    let again = fx.store.prune(&payloads(at(3), 100)).await.unwrap();
+    let again = fx.store.prune(&payloads(quarter(3), 100)).await.unwrap();
     assert_eq!(again, Pruned { done: true, ..Pruned::default() });
     // The same records again bring no payload back.
     let (usage, execution) = calls[0].clone();
@@ -67,12 +74,12 @@ pub async fn payloads_expire_and_their_records_stay(fx: Fixture) {
     assert_eq!(fx.store.execution(execution.id).await.unwrap().unwrap().payload, None);
 }
 
-/// Records go with their payloads, out of every answer.
+/// Records go with their payloads, from the start of a quarter of an hour on; sums keep them.
 pub async fn records_before_a_moment_are_deleted_everywhere(fx: Fixture) {
     let calls = calls(&fx, 6).await;
-    let pruned = fx.store.prune(&raw(at(3), 100)).await.unwrap();
+    let pruned = fx.store.prune(&raw(at(900 * 3 + 899), 100)).await.unwrap();
     assert_eq!((pruned.usages, pruned.executions, pruned.done), (3, 3, true));
-    assert_eq!(fx.store.raw_horizon().await.unwrap(), Some(at(3)));
+    assert_eq!(fx.store.raw_horizon().await.unwrap(), Some(quarter(3)));
     for (usage, execution) in &calls[..3] {
         assert_eq!(fx.store.usage(usage.id).await.unwrap(), None);
         assert_eq!(fx.store.execution(execution.id).await.unwrap(), None);
@@ -83,17 +90,24 @@ pub async fn records_before_a_moment_are_deleted_everywhere(fx: Fixture) {
     let query = RecordQuery::default();
     assert_eq!(fx.store.list_usages(&query).await.unwrap().items.len(), 3);
     assert_eq!(fx.store.list_executions(&query).await.unwrap().items.len(), 3);
-    let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
-    assert_eq!((rows[0].measures.uses, rows[0].measures.executions()), (Some(3), 3));
-    let query = AggregateQuery { group_by: vec![Dimension::Prompt], ..AggregateQuery::default() };
-    assert_eq!(fx.store.aggregate(&query).await.unwrap().rows.len(), 3);
+    for (source, count) in [(Source::Any, 6), (Source::Records, 3)] {
+        let query = AggregateQuery { source, ..AggregateQuery::default() };
+        let answer = fx.store.aggregate(&query).await.unwrap();
+        let found = &answer.rows[0].measures;
+        assert_eq!((found.uses, found.executions()), (Some(count), count), "{source:?}");
+        let missing = (source == Source::Records).then(|| quarter(3));
+        assert_eq!(answer.reading.missing_before, missing);
+        let query = AggregateQuery { group_by: vec![Dimension::Prompt], ..query };
+        let rows = fx.store.aggregate(&query).await.unwrap().rows;
+        assert_eq!(rows.len() as u64, count, "{source:?}");
+    }
 }
 
 /// A call of prune deletes at most its limit of each, the oldest first, and says whether more is left.
 pub async fn a_prune_is_bounded_and_says_whether_it_is_done(fx: Fixture) {
     let calls = calls(&fx, 10).await;
     for (count, done) in [(3, false), (6, false), (8, true)] {
-        let pruned = fx.store.prune(&raw(at(8), 3)).await.unwrap();
+        let pruned = fx.store.prune(&raw(quarter(8), 3)).await.unwrap();
         assert_eq!(pruned.done, done, "{count} are deleted");
         for (n, (usage, execution)) in calls.iter().enumerate() {
             let kept = n >= count;
@@ -101,12 +115,15 @@ pub async fn a_prune_is_bounded_and_says_whether_it_is_done(fx: Fixture) {
             assert_eq!(fx.store.execution(execution.id).await.unwrap().is_some(), kept, "{n}");
         }
         let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
-        let left = 10 - count as u64;
-        assert_eq!((rows[0].measures.uses, rows[0].measures.executions()), (Some(left), left));
+        assert_eq!((rows[0].measures.uses, rows[0].measures.executions()), (Some(10), 10));
+        // Those that are next to go count no longer as records, either.
+        let query = AggregateQuery { source: Source::Records, ..AggregateQuery::default() };
+        let rows = fx.store.aggregate(&query).await.unwrap().rows;
+        assert_eq!((rows[0].measures.uses, rows[0].measures.executions()), (Some(2), 2));
     }
     let mut deleted = 0;
     for _ in 0..4 {
-        let pruned = fx.store.prune(&payloads(at(10), 1)).await.unwrap();
+        let pruned = fx.store.prune(&payloads(quarter(10), 1)).await.unwrap();
         assert_eq!(pruned.payloads, 1);
         deleted += pruned.payloads;
         assert_eq!(pruned.done, deleted == 4);
@@ -116,12 +133,12 @@ pub async fn a_prune_is_bounded_and_says_whether_it_is_done(fx: Fixture) {
 /// A record from before the horizon is refused by name, with its batch; one at the horizon is not.
 pub async fn a_record_before_the_horizon_is_refused(fx: Fixture) {
     calls(&fx, 5).await;
-    fx.store.prune(&raw(at(3), 100)).await.unwrap();
-    let (usage, execution) = call(at_micros(2_999_999));
-    let open = pending(&usage, at_micros(2_999_999));
+    fx.store.prune(&raw(quarter(3), 100)).await.unwrap();
+    let (usage, execution) = call(at_micros(900 * 3_000_000 - 1));
+    let open = pending(&usage, at_micros(900 * 3_000_000 - 1));
     let offenders: [Record; 3] = [usage.into(), execution.into(), open.into()];
     for offender in offenders {
-        let (good, _) = call(at(9));
+        let (good, _) = call(quarter(9));
         let batch = [good.clone().into(), offender.clone()];
         let error = refused(fx.store.append(&batch).await, ErrorKind::Invalid);
         let id = offender.name().split_once(' ').unwrap().1.to_owned();
@@ -129,48 +146,67 @@ pub async fn a_record_before_the_horizon_is_refused(fx: Fixture) {
         assert!(text.contains(&id) && text.contains("before the raw horizon"), "{text}");
         assert_eq!(fx.store.usage(good.id).await.unwrap(), None);
     }
-    let (usage, execution) = call(at(3));
+    let (usage, execution) = call(quarter(3));
     assert_eq!(fx.append(&[usage.into(), execution.into()]).await.stored, 2);
     let fx = fx.reopened().await;
-    let (usage, _) = call(at(2));
+    let (usage, _) = call(quarter(2));
     refused(fx.store.append(&[usage.into()]).await, ErrorKind::Invalid);
 }
 
 /// The horizon never moves back, and is kept.
 pub async fn the_horizon_never_moves_back(fx: Fixture) {
     calls(&fx, 10).await;
-    fx.store.prune(&raw(at(5), 100)).await.unwrap();
-    let pruned = fx.store.prune(&raw(at(2), 100)).await.unwrap();
+    fx.store.prune(&raw(quarter(5), 100)).await.unwrap();
+    let pruned = fx.store.prune(&raw(quarter(2), 100)).await.unwrap();
     assert_eq!(pruned, Pruned { done: true, ..Pruned::default() });
-    assert_eq!(fx.store.raw_horizon().await.unwrap(), Some(at(5)));
-    fx.store.prune(&payloads(at(9), 100)).await.unwrap();
+    assert_eq!(fx.store.raw_horizon().await.unwrap(), Some(quarter(5)));
+    fx.store.prune(&payloads(quarter(9), 100)).await.unwrap();
     let fx = fx.reopened().await;
-    assert_eq!(fx.store.raw_horizon().await.unwrap(), Some(at(5)));
-    fx.store.prune(&raw(at(7), 100)).await.unwrap();
-    assert_eq!(fx.store.raw_horizon().await.unwrap(), Some(at(7)));
+    assert_eq!(fx.store.raw_horizon().await.unwrap(), Some(quarter(5)));
+    fx.store.prune(&raw(quarter(7), 100)).await.unwrap();
+    assert_eq!(fx.store.raw_horizon().await.unwrap(), Some(quarter(7)));
 }
 
-/// What is left after a prune adds up as if the rest had never been.
-pub async fn sums_after_a_prune_are_those_of_what_is_left(fx: Fixture) {
+/// Sums stay as they were, but that each record that was pruned counts at the start of its quarter of an
+/// hour, and a call that had not finished no more. What no cube has is of what is left alone.
+pub async fn sums_stay_after_a_prune(fx: Fixture) {
     let mut random = Arbitrary::new(51, 4 * 86_400);
     let mut records: Vec<Record> = (0..100).flat_map(|_| random.records()).collect();
     fx.append(&records).await;
     for day in 1..4 {
-        let before = at(day * 86_400 - 5_000);
-        while !fx.store.prune(&raw(before, 20)).await.unwrap().done {}
-        records.retain(|record| record.created_at() >= before);
-        for width in BucketWidth::ALL {
-            let zone = "Europe/Berlin".parse().unwrap();
-            let query = AggregateQuery {
-                bucket: Some(Bucket { width: *width, zone }),
-                group_by: vec![Dimension::Environment, Dimension::Version],
-                ..AggregateQuery::default()
+        fx.store.fold().await.unwrap();
+        let horizon = at(day * 86_400 - 8_100);
+        while !fx.store.prune(&raw(horizon, 20)).await.unwrap().done {}
+        records.retain_mut(|record| remains(record, horizon));
+        let live = records.iter().filter(|record| record.created_at() >= horizon);
+        let live: Vec<Record> = live.cloned().collect();
+        for _ in 0..40 {
+            let query = arbitrary_query(&mut random);
+            let answer = fx.store.aggregate(&query).await.unwrap();
+            let cube = Cube::covering(&query);
+            let counted = if cube.is_some() { &records } else { &live };
+            assert_eq!(answer.rows, super::recount::recount(counted, &query), "{day}: {query:?}");
+            let inside = |end: Option<Timestamp>| {
+                end.is_some_and(|end| end < horizon && end.as_micros() % 900_000_000 != 0)
             };
-            let rows = fx.store.aggregate(&query).await.unwrap().rows;
-            assert_eq!(rows, super::recount::recount(&records, &query), "day {day}, {width}");
+            let rounded = cube.is_some() && (inside(query.range.from) || inside(query.range.to));
+            assert_eq!(answer.reading.rounded, rounded, "{query:?}");
         }
-        let query = AggregateQuery::default();
-        let rows = fx.store.aggregate(&query).await.unwrap().rows;
-        assert_eq!(rows, super::recount::recount(&records, &query), "day {day}");
     }
+}
+
+/// Makes of a record what sums keep of it; false if nothing.
+fn remains(record: &mut Record, horizon: Timestamp) -> bool {
+    let (at, of) = match record {
+        Record::Usage(usage) => (&mut usage.created_at, &mut usage.attribution),
+        Record::Execution(call) if call.created_at >= horizon => return true,
+        Record::Execution(call) if !call.status.is_final() => return false,
+        Record::Execution(call) => (&mut call.created_at, &mut call.attribution),
+    };
+    if *at < horizon {
+        (of.session, of.user) = (None, None);
+        let micros = at.as_micros();
+        *at = Timestamp::from_micros(micros - micros.rem_euclid(900_000_000)).unwrap();
+    }
+    true
 }

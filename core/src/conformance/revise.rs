@@ -159,14 +159,14 @@ pub async fn past_costs_of_many_come_one_list_each(fx: Fixture) {
 /// Past costs go with their execution, and with no other.
 pub async fn past_costs_go_with_their_execution(fx: Fixture) {
     let (_, old) = call(at(0));
-    let (_, young) = call(at(5));
+    let (_, young) = call(at(905));
     fx.append(&[old.clone().into(), young.clone().into()]).await;
     let revisions = [&old, &young].map(|of| revision(of, of.cost.unwrap(), reported(1)));
     fx.store.revise_costs(&revisions).await.unwrap();
-    let prune = Prune { payloads_before: Some(at(9)), raw_before: None, limit: 10 };
+    let prune = Prune { payloads_before: Some(at(909)), raw_before: None, limit: 10 };
     fx.store.prune(&prune).await.unwrap();
     assert_eq!(past(&fx, old.id).await.len(), 1);
-    let prune = Prune { payloads_before: None, raw_before: Some(at(5)), limit: 10 };
+    let prune = Prune { payloads_before: None, raw_before: Some(at(900)), limit: 10 };
     fx.store.prune(&prune).await.unwrap();
     assert_eq!(past(&fx, old.id).await, []);
     assert_eq!(past(&fx, young.id).await.len(), 1);

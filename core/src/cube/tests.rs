@@ -1,0 +1,213 @@
+//! Cubes kept in a map, against the memory store: the same records, the same questions, the same answers.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::MemoryStore;
+use crate::aggregate::{Aggregate, AggregateQuery};
+use crate::conformance::aggregate::arbitrary_query;
+use crate::conformance::arbitrary::Arbitrary;
+use crate::record::Record;
+use crate::store::{CostRevision, Prune, RecordStore, Revised};
+
+/// A store of cubes in memory: what a backend does, in the fewest words.
+#[derive(Default)]
+struct Cubes {
+    records: Vec<Record>,
+    horizon: Option<Timestamp>,
+    changes: Vec<Vec<u8>>,
+    cells: BTreeMap<CellKey, CellValues>,
+}
+
+impl Cubes {
+    fn merge(&mut self, lot: Lot) {
+        let mut touched = lot.finish();
+        while let Some(key) = touched.next_key() {
+            let merged = touched.merged(self.cells.get(&key)).unwrap();
+            self.cells.insert(key, merged);
+        }
+    }
+
+    fn fold(&mut self, values: usize) {
+        let mut lot = Lot::new(&WIDTHS);
+        let values = values.min(self.changes.len());
+        for value in self.changes.drain(..values) {
+            lot.add(&value).unwrap();
+        }
+        self.merge(lot);
+    }
+
+    fn live(&self, record: &Record) -> bool {
+        self.horizon.is_none_or(|horizon| record.created_at() >= horizon)
+    }
+
+    fn answer(&self, query: &AggregateQuery) -> Aggregate {
+        let moments = self.cells.keys().map(|key| Timestamp::from_micros(key.start).unwrap());
+        let moments = moments.chain(self.records.iter().map(Record::created_at));
+        let mut extent = moments.clone().min().zip(moments.max());
+        self.changes.iter().for_each(|value| widen_extent(&mut extent, value).unwrap());
+        let plan = Plan::new(query, self.horizon, extent);
+        let mut tally = Tally::new(query, &plan).unwrap();
+        for (width, stretch) in plan.cells() {
+            for (key, values) in &self.cells {
+                if Some(key.cube) == plan.cube()
+                    && key.width == width
+                    && (stretch.from..stretch.to).contains(&key.start)
+                    && plan.lead().is_none_or(|lead| lead == key.lead)
+                {
+                    let durations = plan.reads_durations().then_some(&*values.durations);
+                    tally.cell(key.start, &key.lead, &values.sums, durations).unwrap();
+                }
+            }
+        }
+        if plan.reads_changes() {
+            self.changes.iter().for_each(|value| tally.changes(value).unwrap());
+        }
+        for record in self.records.iter().filter(|record| self.live(record)) {
+            let at = record.created_at().as_micros();
+            let within = |stretch: &Stretch| (stretch.from..stretch.to).contains(&at);
+            let read = plan.records().iter().any(within);
+            match record {
+                Record::Usage(usage) if read => tally.usage(usage),
+                Record::Execution(call) if read => tally.execution(call),
+                Record::Execution(call) if !call.status.is_final() => {
+                    plan.pending().filter(within).for_each(|_| tally.execution(call));
+                }
+                _ => {}
+            }
+        }
+        tally.finish()
+    }
+}
+
+/// The same records in both.
+struct Both {
+    cubes: Cubes,
+    oracle: MemoryStore,
+    random: Arbitrary,
+}
+
+fn now<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
+impl Both {
+    fn new(seed: u64, hours: i64) -> Self {
+        let random = Arbitrary::new(seed, hours * 3_600);
+        Self { cubes: Cubes::default(), oracle: MemoryStore::new(), random }
+    }
+
+    fn append(&mut self, records: &[Record]) {
+        let mut changes = Changes::default();
+        for record in records {
+            if !self.cubes.live(record) {
+                continue;
+            }
+            let appended = now(self.oracle.append(std::slice::from_ref(record))).unwrap();
+            if appended.stored == 0 {
+                continue;
+            }
+            match record {
+                Record::Usage(usage) => changes.usage(usage),
+                Record::Execution(call) => {
+                    changes.execution(call);
+                    let id = call.id;
+                    self.cubes
+                        .records
+                        .retain(|old| !matches!(old, Record::Execution(old) if old.id == id));
+                }
+            }
+            self.cubes.records.push(record.clone());
+        }
+        if !changes.is_empty() {
+            self.cubes.changes.push(changes.encode());
+        }
+    }
+
+    fn finish_a_call(&mut self) {
+        let pending =
+            |record: &&Record| matches!(record, Record::Execution(call) if !call.status.is_final());
+        if let Some(Record::Execution(call)) = self.cubes.records.iter().find(pending).cloned() {
+            let finished = self.random.finished(&call);
+            self.append(&[finished.into()]);
+        }
+    }
+
+    fn recost(&mut self) {
+        let place = self.random.rng.usize(..self.cubes.records.len().max(1));
+        let new = self.random.cost();
+        let Some(Record::Execution(call)) = self.cubes.records.get_mut(place) else { return };
+        let Some(expected) = call.cost else { return };
+        let (id, at) = (call.id, call.created_at);
+        let revision = CostRevision { id, expected, new, priced_model: None, at };
+        let revised = now(self.oracle.revise_costs(&[revision])).unwrap();
+        if revised == [Revised::Changed] {
+            let mut changes = Changes::default();
+            changes.recost(call, &new);
+            call.cost = Some(new);
+            self.cubes.changes.push(changes.encode());
+        }
+    }
+
+    fn prune(&mut self) {
+        let before = self.random.moment();
+        let limit = u32::MAX;
+        now(self.oracle.prune(&Prune { payloads_before: None, raw_before: Some(before), limit }))
+            .unwrap();
+        self.cubes.horizon = now(self.oracle.raw_horizon()).unwrap();
+        let horizon = self.cubes.horizon;
+        self.cubes.records.retain(|record| Some(record.created_at()) >= horizon);
+    }
+
+    fn compare(&mut self) {
+        let query = arbitrary_query(&mut self.random);
+        let expected = now(self.oracle.aggregate(&query)).unwrap();
+        let found = self.cubes.answer(&query);
+        assert_eq!(found.rows, expected.rows, "{query:#?}");
+        assert_eq!(found.reading.rounded, expected.reading.rounded, "{query:#?}");
+        assert_eq!(found.reading.missing_before, expected.reading.missing_before, "{query:#?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn cells_changes_and_records_answer_what_the_memory_store_does(seed in any::<u64>(), hours in prop_oneof![1_i64..6, 20_i64..200, 1_000_i64..9_000]) {
+        let mut both = Both::new(seed, hours);
+        for _ in 0..60 {
+            match both.random.rng.u8(..16) {
+                0..=6 => {
+                    let records = (0..5).flat_map(|_| both.random.records()).collect::<Vec<_>>();
+                    both.append(&records);
+                }
+                7..=9 => {
+                    let values = both.random.rng.usize(..20);
+                    both.cubes.fold(values);
+                }
+                10 | 11 => both.recost(),
+                12 | 13 => both.finish_a_call(),
+                14 if both.random.rng.u8(..2) == 0 => both.prune(),
+                _ => both.compare(),
+            }
+        }
+        for _ in 0..20 {
+            both.compare();
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_cell_or_changes_are_refused(bytes in any::<Vec<u8>>()) {
+        let _ = Lot::new(&WIDTHS).add(&bytes);
+        let query = AggregateQuery::default();
+        let plan = Plan::new(&query, None, None);
+        let mut tally = Tally::new(&query, &plan).unwrap();
+        let _ = tally.changes(&bytes);
+        let _ = tally.cell(0, &[], &bytes, Some(&bytes));
+        let with_form: Vec<u8> = std::iter::once(1).chain(bytes).collect();
+        let _ = Lot::new(&WIDTHS).add(&with_form);
+        let _ = tally.cell(0, &[], &with_form, Some(&with_form));
+    }
+}
