@@ -24,7 +24,9 @@ pub struct Writer(Vec<u8>);
 impl Writer {
     /// A value of this `version`, its first byte.
     pub fn new(version: u8) -> Self {
-        Self(vec![version])
+        let mut bytes = Vec::with_capacity(128);
+        bytes.push(version);
+        Self(bytes)
     }
 
     /// One byte.

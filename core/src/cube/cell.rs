@@ -40,7 +40,7 @@ pub struct CellValues {
 
 /// The dimensions that tell the series of a cell apart, as numbers of [`Names`]; 0 where the cube or
 /// the lead has them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Series {
     pub(super) version: u32,
     pub(super) environment: u32,
@@ -49,7 +49,7 @@ pub(super) struct Series {
 }
 
 /// The dimensions that a lead names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Lead {
     pub(super) prompt: u32,
     pub(super) provider: u32,
@@ -119,6 +119,21 @@ pub(super) fn write(cube: Cube, series: &[Series], sums: &[Sums], names: &Names)
     let mut durations = Writer::new(VERSION);
     write_durations(sums, &mut durations);
     CellValues { sums: value.finish(), durations: durations.finish() }
+}
+
+/// The series of a cell, and what each adds up to.
+pub(super) fn read(
+    cube: Cube,
+    values: &CellValues,
+    names: &mut Names,
+) -> Result<(Vec<Series>, Vec<Sums>)> {
+    let (mut series, mut sums) = (Vec::new(), Vec::new());
+    add(cube, &values.sums, Some(&values.durations), names, &mut sums, |of, sums| {
+        series.push(of);
+        sums.push(Sums::default());
+        Some(sums.len() - 1)
+    })?;
+    Ok((series, sums))
 }
 
 /// Adds a cell: `target` says for each of its series to which of `sums` it is added, if to any.

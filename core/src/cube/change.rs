@@ -204,7 +204,7 @@ pub(super) enum What {
 }
 
 /// Calls `each` with the changes of a value, in their order.
-pub(super) fn read(bytes: &[u8], names: &mut Names, mut each: impl FnMut(&Change)) -> Result<u64> {
+pub(super) fn read(bytes: &[u8], names: &mut Names, mut each: impl FnMut(Change)) -> Result<u64> {
     let mut value = Reader::new(bytes, VERSION)?;
     let prompts: Vec<u32> = (0..value.count()?)
         .map(|_| Ok(names.prompt(PromptId::from_bytes(value.id()?))))
@@ -241,7 +241,7 @@ pub(super) fn read(bytes: &[u8], names: &mut Names, mut each: impl FnMut(&Change
             },
             other => return Err(Error::corrupt(format!("{other} is no kind of change"))),
         };
-        each(&Change { at, prompt, version, environment, what });
+        each(Change { at, prompt, version, environment, what });
     }
     value.finish()?;
     Ok(count as u64)

@@ -2,6 +2,7 @@
 //! become. It knows nothing of where cells are kept: a store reads and writes the values.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use foldhash::fast::RandomState;
 
@@ -47,30 +48,43 @@ pub const WIDTHS: [BucketWidth; 3] =
 pub struct Lot {
     widths: Vec<BucketWidth>,
     names: Names,
-    cells: HashMap<(Cube, BucketWidth, i64, Lead), Cell, RandomState>,
+    items: Vec<Item>,
+    entries: Vec<Entry>,
 }
 
-#[derive(Debug, Default)]
+/// What is added to a series.
+#[derive(Debug)]
+enum Item {
+    Change(What),
+    Sums(Box<Sums>),
+}
+
+/// That an item is added to a series of a cell. Sorted, those of a cell and of a series lie together.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    cell: Cell,
+    series: Series,
+    item: usize,
+}
+
+/// Which cell, its lead in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Cell {
-    places: HashMap<Series, usize, RandomState>,
-    series: Vec<Series>,
-    sums: Vec<Sums>,
-}
-
-impl Cell {
-    fn place(&mut self, series: Series) -> usize {
-        *self.places.entry(series).or_insert_with(|| {
-            self.series.push(series);
-            self.sums.push(Sums::default());
-            self.sums.len() - 1
-        })
-    }
+    cube: Cube,
+    width: BucketWidth,
+    start: i64,
+    lead: Lead,
 }
 
 impl Lot {
     /// An empty lot, for cells of these widths.
     pub fn new(widths: &[BucketWidth]) -> Self {
-        Self { widths: widths.to_vec(), names: Names::default(), cells: HashMap::default() }
+        Self {
+            widths: widths.to_vec(),
+            names: Names::default(),
+            items: Vec::new(),
+            entries: Vec::new(),
+        }
     }
 
     /// Adds the changes of a value of [`Changes`](super::Changes); answers how many they are.
@@ -78,29 +92,28 @@ impl Lot {
     /// # Errors
     /// `Corrupt` if it is no such value.
     pub fn add(&mut self, changes: &[u8]) -> Result<u64> {
-        let Self { widths, names, cells } = self;
+        let Self { widths, names, items, entries } = self;
         change::read(changes, names, |change| {
-            let totals = (Cube::Totals, Lead::default());
-            let prompts = (Cube::Prompts, Lead { prompt: change.prompt, ..Lead::default() });
-            let asked = match change.what {
-                What::Use => None,
-                What::Call { provider, model, .. } | What::Recost { provider, model, .. } => {
-                    Some((provider, model))
+            let (at, environment, version) = (change.at, change.environment, change.version);
+            let prompt = Lead { prompt: change.prompt, ..Lead::default() };
+            let of = Series { environment, version, ..Series::default() };
+            let mut enter = |cube: Cube, lead: Lead, series: Series| {
+                for width in widths.iter() {
+                    let cell = Cell { cube, width: *width, start: start_of(*width, at), lead };
+                    entries.push(Entry { cell, series, item: items.len() });
                 }
             };
-            let models = asked.map(|(provider, model)| {
-                (Cube::Models, Lead { provider, model, ..Lead::default() })
-            });
-            let calls = asked.map(|_| (Cube::Calls, prompts.1));
-            for (cube, lead) in [Some(totals), Some(prompts), models, calls].into_iter().flatten() {
-                let series = series_of(cube, change, asked);
-                for width in widths.iter() {
-                    let key = (cube, *width, start_of(*width, change.at), lead);
-                    let cell = cells.entry(key).or_default();
-                    let place = cell.place(series);
-                    apply(&change.what, &mut cell.sums[place]);
+            let total = Series { version: 0, ..of };
+            enter(Cube::Totals, Lead::default(), total);
+            enter(Cube::Prompts, prompt, of);
+            match change.what {
+                What::Use => {}
+                What::Call { provider, model, .. } | What::Recost { provider, model, .. } => {
+                    enter(Cube::Models, Lead { provider, model, ..Lead::default() }, total);
+                    enter(Cube::Calls, prompt, Series { provider, model, ..of });
                 }
             }
+            items.push(Item::Change(change.what));
         })
     }
 
@@ -110,42 +123,33 @@ impl Lot {
     /// `Corrupt` if its values are none.
     pub fn add_cell(&mut self, key: &CellKey, values: &CellValues) -> Result<()> {
         let lead = read_lead(key.cube, &key.lead, &mut self.names)?;
-        for width in self.widths.clone() {
-            let at = (key.cube, width, start_of(width, key.start), lead);
-            let Cell { places, series, sums } = self.cells.entry(at).or_default();
-            let (value, durations) = (&values.sums, Some(&*values.durations));
-            cell::add(key.cube, value, durations, &mut self.names, sums, |of, sums| {
-                Some(*places.entry(of).or_insert_with(|| {
-                    series.push(of);
-                    sums.push(Sums::default());
-                    sums.len() - 1
-                }))
-            })?;
+        let (series, sums) = cell::read(key.cube, values, &mut self.names)?;
+        for (series, sums) in series.into_iter().zip(sums) {
+            for width in &self.widths {
+                let start = start_of(*width, key.start);
+                let cell = Cell { cube: key.cube, width: *width, start, lead };
+                self.entries.push(Entry { cell, series, item: self.items.len() });
+            }
+            self.items.push(Item::Sums(Box::new(sums)));
         }
         Ok(())
     }
 
     /// The cells that are touched.
     pub fn finish(self) -> Touched {
-        let mut cells: Vec<(CellKey, Cell)> = Vec::with_capacity(self.cells.len());
-        for ((cube, width, start, lead), cell) in self.cells {
-            let lead = lead_bytes(cube, lead, &self.names);
-            cells.push((CellKey { cube, width, start, lead }, cell));
+        let Self { names, items, mut entries, .. } = self;
+        entries.sort_unstable();
+        let mut cells = Vec::new();
+        let mut from = 0;
+        for of_one in entries.chunk_by(|a, b| a.cell == b.cell) {
+            let Cell { cube, width, start, lead } = of_one[0].cell;
+            let key = CellKey { cube, width, start, lead: lead_bytes(cube, lead, &names) };
+            cells.push((key, from..from + of_one.len()));
+            from += of_one.len();
         }
         cells.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
-        Touched { names: self.names, cells }
+        Touched { names, items, entries, cells }
     }
-}
-
-fn series_of(cube: Cube, change: &change::Change, asked: Option<(u32, u32)>) -> Series {
-    let mut series = Series { environment: change.environment, ..Series::default() };
-    if matches!(cube, Cube::Prompts | Cube::Calls) {
-        series.version = change.version;
-    }
-    if let (Cube::Calls, Some((provider, model))) = (cube, asked) {
-        (series.provider, series.model) = (provider, model);
-    }
-    series
 }
 
 pub(super) fn apply(what: &What, sums: &mut Sums) {
@@ -163,8 +167,10 @@ pub(super) fn apply(what: &What, sums: &mut Sums) {
 #[derive(Debug)]
 pub struct Touched {
     names: Names,
-    /// The last is the next.
-    cells: Vec<(CellKey, Cell)>,
+    items: Vec<Item>,
+    entries: Vec<Entry>,
+    /// The last is the next, each with its part of the entries.
+    cells: Vec<(CellKey, Range<usize>)>,
 }
 
 impl Touched {
@@ -193,27 +199,30 @@ impl Touched {
     /// # Errors
     /// `Corrupt` if the old values are none, `NotFound` if there is no next.
     pub fn merged(&mut self, old: Option<&CellValues>) -> Result<CellValues> {
-        let (key, new) = self
+        let (key, entries) = self
             .cells
             .pop()
             .ok_or_else(|| crate::Error::not_found("no cell is left that was touched"))?;
-        let Some(old) = old else {
-            return Ok(cell::write(key.cube, &new.series, &new.sums, &self.names));
+        let (mut series, mut sums) = match old {
+            // Series keep their places, so that histograms find theirs.
+            Some(old) => cell::read(key.cube, old, &mut self.names)?,
+            None => Default::default(),
         };
-        let mut all = Cell::default();
-        let Cell { places, series, sums } = &mut all;
-        let (value, durations) = (&old.sums, Some(&*old.durations));
-        // Series keep their places, so that histograms find theirs.
-        cell::add(key.cube, value, durations, &mut self.names, sums, |of, sums| {
-            places.insert(of, sums.len());
-            series.push(of);
-            sums.push(Sums::default());
-            Some(sums.len() - 1)
-        })?;
-        for (series, sums) in new.series.into_iter().zip(&new.sums) {
-            let place = all.place(series);
-            all.sums[place].merge(sums);
+        let places: HashMap<Series, usize, RandomState> = series.iter().copied().zip(0..).collect();
+        for of_one in self.entries[entries].chunk_by(|a, b| a.series == b.series) {
+            let of = of_one[0].series;
+            let place = places.get(&of).copied().unwrap_or_else(|| {
+                series.push(of);
+                sums.push(Sums::default());
+                sums.len() - 1
+            });
+            for entry in of_one {
+                match &self.items[entry.item] {
+                    Item::Change(what) => apply(what, &mut sums[place]),
+                    Item::Sums(more) => sums[place].merge(more),
+                }
+            }
         }
-        Ok(cell::write(key.cube, &all.series, &all.sums, &self.names))
+        Ok(cell::write(key.cube, &series, &sums, &self.names))
     }
 }
