@@ -6,6 +6,7 @@ mod context;
 mod costs;
 mod demo;
 mod diff;
+mod doctor;
 mod errors;
 mod executions;
 mod export;
@@ -93,6 +94,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Write everything to a file, for another store or to keep.
     Export(export::ExportArgs),
+    /// Count records again, and check the sums that answers come from.
+    Doctor(doctor::DoctorArgs),
     /// Show everything on a fresh file, with a model server of our own.
     Demo(demo::DemoArgs),
     /// Print completions for a shell.
@@ -132,6 +135,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Prices(command) => prices::run(command, &context).await,
         Command::Import(args) => import::run(args, &context).await,
         Command::Export(args) => export::run(args, &context).await,
+        Command::Doctor(args) => doctor::run(args, &context).await,
         Command::Demo(args) => demo::run(args, &context).await,
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
     }

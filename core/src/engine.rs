@@ -31,6 +31,7 @@ pub use reprice::{CostChange, KnownCost, Reprice, Repriced};
 pub use stream::ExecutionStream;
 
 use crate::analytics::Analytics;
+use crate::doctor::Doctor;
 use crate::error::Result;
 use crate::label::Label;
 use crate::price_book::PriceBook;
@@ -131,6 +132,12 @@ impl Engine {
     /// apply it. See [`Reprice`].
     pub fn reprice(&self, range: TimeRange) -> Reprice {
         Reprice::new(self.clone(), range)
+    }
+
+    /// Checks the sums that answers come from against the records, and makes them anew. See
+    /// [`Doctor`].
+    pub fn doctor(&self) -> Doctor {
+        Doctor::new(Arc::clone(&self.inner.store))
     }
 
     /// Waits until everything that was recorded before is in the store, or was refused by it.

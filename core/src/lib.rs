@@ -10,6 +10,7 @@ pub mod codec;
 pub mod conformance;
 mod cost;
 pub mod cube;
+mod doctor;
 mod engine;
 pub mod error;
 mod file_url;
@@ -71,6 +72,7 @@ pub use aggregate::{
 pub use analytics::{Analytics, GroupBy, StatsQuery, TopBy};
 pub use cost::{Cost, UnpricedReason};
 pub use cube::Cube;
+pub use doctor::{Checkup, Difference, Doctor};
 pub use model_rule::ModelRule;
 pub use price::{CostConfig, PriceLine, PriceOrigin};
 pub use price_book::{CostParts, PriceBook, PriceRequest, Quote};

@@ -6,7 +6,8 @@ use prompt_engine_core::cube::{
     CellKey, CellValues, Changes, Extent, LOT_CHANGES, Lot, Plan, Stretch, Tally, WIDTHS, cell_of,
     widen_extent,
 };
-use prompt_engine_core::{BucketWidth, Cube, Folded, Rebuild, Rebuilt, Record};
+use prompt_engine_core::{BucketWidth, Cube, Error, ErrorKind, Folded, Rebuild, Rebuilt, Record};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::Outcome;
@@ -43,6 +44,12 @@ fn is_due(conn: &Connection) -> Outcome<bool> {
 /// Adds the oldest changes to the cells; answers whether it is time for another fold. The caller
 /// commits.
 pub(crate) fn fold(conn: &Connection) -> Outcome<(Folded, bool)> {
+    fold_over(conn, None)
+}
+
+/// The same, and where a cell of a later time than `mended` cannot be read it is begun anew: whoever
+/// says so makes it right afterwards.
+fn fold_over(conn: &Connection, mended: Option<i64>) -> Outcome<(Folded, bool)> {
     let mut lot = Lot::new(&WIDTHS);
     let (mut changes, mut last, mut more) = (0, None, false);
     {
@@ -59,13 +66,13 @@ pub(crate) fn fold(conn: &Connection) -> Outcome<(Folded, bool)> {
         }
     }
     let Some(last) = last else { return Ok((Folded::default(), false)) };
-    write(conn, lot)?;
+    write(conn, lot, mended)?;
     conn.prepare_cached("DELETE FROM prompt_engine_changes WHERE id <= ?")?.execute([last])?;
     Ok((Folded { changes, more }, is_due(conn)?))
 }
 
 /// Adds a lot to the cells that it touches; answers how many these are.
-fn write(conn: &Connection, lot: Lot) -> Outcome<u64> {
+fn write(conn: &Connection, lot: Lot, mended: Option<i64>) -> Outcome<u64> {
     let mut select = conn.prepare_cached(
         "SELECT c.sums, d.durations FROM prompt_engine_cells AS c
          LEFT JOIN prompt_engine_cell_durations AS d USING (cube, width, start, lead)
@@ -86,10 +93,20 @@ fn write(conn: &Connection, lot: Lot) -> Outcome<u64> {
         let (cube, width) = (cube.code(), width.code());
         let old = select
             .query_row((cube, width, start, lead), |row| {
-                Ok(CellValues { sums: row.get(0)?, durations: row.get(1)? })
+                // Histograms that are gone are none that can be read.
+                let durations = row.get::<_, Option<_>>(1)?.unwrap_or_default();
+                Ok(CellValues { sums: row.get(0)?, durations })
             })
             .optional()?;
-        let new = touched.merged(old.as_ref())?;
+        let new = match touched.merged(old.as_ref()) {
+            Err(error)
+                if error.kind() == ErrorKind::Corrupt
+                    && mended.is_some_and(|from| *start >= from) =>
+            {
+                touched.merged(None)?
+            }
+            other => other?,
+        };
         put_sums.execute((cube, width, start, lead, &new.sums))?;
         // A cost that was revised changes no duration.
         if old.is_none_or(|old| old.durations != new.durations) {
@@ -106,8 +123,8 @@ pub(crate) fn rebuild(
     terms: &mut TermReader<'_>,
     part: Rebuild,
 ) -> Outcome<Rebuilt> {
-    while fold(conn)?.0.more {}
     let horizon = meta(conn, RAW_HORIZON)?.unwrap_or(i64::MIN);
+    while fold_over(conn, Some(horizon))?.0.more {}
     let mut done = Rebuilt::default();
     let (of, from, to) = match part {
         Rebuild::Hour(at) => {
@@ -125,7 +142,7 @@ pub(crate) fn rebuild(
         lot.add(&changes.encode())?;
         delete(conn, BucketWidth::QuarterHour, live)?;
         done.records = records;
-        done.cells += write(conn, lot)?;
+        done.cells += write(conn, lot, None)?;
     }
     let mut lot = Lot::new(&[to]);
     for cube in Cube::ALL {
@@ -136,7 +153,7 @@ pub(crate) fn rebuild(
         })?;
     }
     delete(conn, to, of)?;
-    done.cells += write(conn, lot)?;
+    done.cells += write(conn, lot, None)?;
     Ok(done)
 }
 
@@ -240,10 +257,18 @@ fn each(
     let mut rows = select.query((cube.code(), width.code(), of.from, of.to))?;
     while let Some(row) = rows.next()? {
         let (lead, sums) = (row.get_ref(1)?.as_blob()?, row.get_ref(2)?.as_blob()?);
-        let durations = if durations { Some(row.get_ref(3)?.as_blob()?) } else { None };
+        let durations = histograms(row.get_ref(3)?, durations)?;
         visit(row.get(0)?, lead, sums, durations)?;
     }
     Ok(())
+}
+
+/// The histograms of a cell, where they are wanted.
+fn histograms(value: ValueRef<'_>, wanted: bool) -> Outcome<Option<&[u8]>> {
+    match value.as_blob_or_null()? {
+        None if wanted => Err(Error::corrupt("a cell has no histograms").into()),
+        value => Ok(value),
+    }
 }
 
 /// Adds the cells and the changes of `plan` to `tally`.

@@ -1,0 +1,262 @@
+//! Checking cells against the records that they were made from, and making them anew.
+//! Invariant: a difference is reported only of records that did not change while they were compared,
+//! so writers may go on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::aggregate::{AggregateQuery, AggregateRow, Dimension, GroupKey, Measures, Source};
+use crate::cube::{Cube, cell_of};
+use crate::error::{Error, ErrorKind, Result};
+use crate::query::{Order, PageQuery, RecordQuery};
+use crate::store::{Rebuild, Store};
+use crate::time::{Bucket, BucketWidth, TimeRange, Timestamp, Zone};
+
+/// How often a day is compared again because its records changed meanwhile.
+const ATTEMPTS: usize = 5;
+/// Differences that are kept of a day.
+const KEPT: usize = 20;
+
+/// Compares the cells of a store with its records, and makes them anew where they differ. Get it from
+/// [`Engine::doctor`](crate::Engine::doctor).
+///
+/// # Example: a store that is well
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use std::sync::Arc;
+/// use prompt_engine_core::{Doctor, MemoryStore, TimeRange};
+/// let doctor = Doctor::new(Arc::new(MemoryStore::new()));
+/// for day in doctor.days(TimeRange::default()).await? {
+///     assert!(doctor.check(day).await?.differences.is_empty());
+/// }
+/// # Ok::<(), prompt_engine_core::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug, Clone)]
+pub struct Doctor {
+    store: Arc<dyn Store>,
+}
+
+/// What comparing a day found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkup {
+    /// The start of the day (UTC), or the raw horizon where that lies in it.
+    pub day: Timestamp,
+    /// Usages that were counted again.
+    pub usages: u64,
+    /// Executions that were counted again.
+    pub executions: u64,
+    /// Cells that differ, in all.
+    pub differing: u64,
+    /// The first of them.
+    pub differences: Vec<Difference>,
+}
+
+/// A sum that is not what its records add up to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// The cube of its cells.
+    pub cube: Cube,
+    /// The width of its cells.
+    pub width: BucketWidth,
+    /// What it is the sum of.
+    pub key: GroupKey,
+    /// What its records add up to; nothing where there are none.
+    pub recounted: Measures,
+    /// What its cells say; nothing where there are none.
+    pub found: Measures,
+}
+
+impl Doctor {
+    /// A doctor for `store`.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    /// The days (UTC) that share a moment with `range` and have records behind the raw horizon, as
+    /// ranges: whole days, but that the first starts at the horizon where that lies in it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn days(&self, range: TimeRange) -> Result<Vec<TimeRange>> {
+        let Some((first, last)) = self.ends().await? else { return Ok(Vec::new()) };
+        let horizon = self.store.raw_horizon().await?;
+        let from = first.max(range.from.unwrap_or(first));
+        let behind = last.saturating_add(Duration::from_micros(1));
+        let to = range.to.map_or(behind, |to| to.min(behind));
+        let day = Bucket { width: BucketWidth::Day, zone: Zone::UTC };
+        let days = day.starts_in(TimeRange { from: Some(from), to: Some(to) });
+        Ok(days
+            .map(|start| TimeRange {
+                from: Some(horizon.map_or(start, |horizon| horizon.max(start))),
+                to: Some(day.next(start)),
+            })
+            .collect())
+    }
+
+    /// When the first and the last record started.
+    async fn ends(&self) -> Result<Option<(Timestamp, Timestamp)>> {
+        let mut moments = Vec::new();
+        for order in [Order::OldestFirst, Order::NewestFirst] {
+            let page = PageQuery { limit: 1, after: None };
+            let query = RecordQuery { order, page, ..RecordQuery::default() };
+            let usages = self.store.list_usages(&query).await?.items;
+            moments.extend(usages.iter().map(|usage| usage.created_at));
+            let executions = self.store.list_executions(&query).await?.items;
+            moments.extend(executions.iter().map(|execution| execution.created_at));
+        }
+        let horizon = self.store.raw_horizon().await?;
+        moments.retain(|at| horizon.is_none_or(|horizon| *at >= horizon));
+        Ok(moments.iter().min().copied().zip(moments.iter().max().copied()))
+    }
+
+    /// Compares all cells of a day of [`Doctor::days`] with its records.
+    ///
+    /// # Errors
+    /// Those of the store; `Unavailable` if its records change faster than they are counted.
+    pub async fn check(&self, day: TimeRange) -> Result<Checkup> {
+        let mut before = Recounted::of(&*self.store, day).await?;
+        for _ in 0..ATTEMPTS {
+            let mut checkup = before.checkup(day);
+            for cube in Cube::ALL {
+                for width in BucketWidth::ALL {
+                    self.compare(*cube, *width, day, &before, &mut checkup).await?;
+                }
+            }
+            if checkup.differing == 0 {
+                return Ok(checkup);
+            }
+            let after = Recounted::of(&*self.store, day).await?;
+            if before == after {
+                return Ok(checkup);
+            }
+            before = after;
+        }
+        let start = day.from.unwrap_or(Timestamp::MIN);
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("the records of the day {start} change faster than they can be counted"),
+        ))
+    }
+
+    async fn compare(
+        &self,
+        cube: Cube,
+        width: BucketWidth,
+        day: TimeRange,
+        recounted: &Recounted,
+        checkup: &mut Checkup,
+    ) -> Result<()> {
+        let dimensions = dimensions(cube);
+        let bucket = Bucket { width, zone: Zone::UTC };
+        let query = AggregateQuery {
+            range: day,
+            group_by: dimensions.to_vec(),
+            bucket: Some(bucket),
+            ..AggregateQuery::default()
+        };
+        let mut expected = recounted.sums(cube, bucket);
+        let mut differ = |key: GroupKey, recounted: Measures, found: Measures| {
+            checkup.differing += 1;
+            if checkup.differences.len() < KEPT {
+                checkup.differences.push(Difference { cube, width, key, recounted, found });
+            }
+        };
+        let found = match self.store.aggregate(&query).await {
+            Ok(found) => found.rows,
+            // Cells that cannot be read are cells that say nothing.
+            Err(error) if error.kind() == ErrorKind::Corrupt => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        for AggregateRow { key, measures } in found {
+            let recounted = expected.remove(&key).unwrap_or_default();
+            if recounted != measures {
+                differ(key, recounted, measures);
+            }
+        }
+        for (key, recounted) in expected {
+            differ(key, recounted, Measures::default());
+        }
+        Ok(())
+    }
+
+    /// Makes the cells of a day of [`Doctor::days`] anew from its records, an hour in one transaction.
+    /// What is done is done: a run that was cut short is taken up by running it again.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn rebuild(&self, day: TimeRange) -> Result<()> {
+        let Some(start) = day.from else { return Ok(()) };
+        let whole = cell_of(BucketWidth::Day, start);
+        let hours = Bucket { width: BucketWidth::Hour, zone: Zone::UTC };
+        let range = TimeRange { from: Some(start), to: Timestamp::from_micros(whole.to).ok() };
+        for hour in hours.starts_in(range) {
+            self.store.rebuild(Rebuild::Hour(hour)).await?;
+        }
+        self.store.rebuild(Rebuild::Day(start)).await?;
+        Ok(())
+    }
+}
+
+fn dimensions(cube: Cube) -> &'static [Dimension] {
+    use Dimension::{Environment, Model, Prompt, Provider, Version};
+    match cube {
+        Cube::Totals => &[Environment],
+        Cube::Prompts => &[Environment, Prompt, Version],
+        Cube::Models => &[Environment, Provider, Model],
+        Cube::Calls => &[Environment, Prompt, Version, Provider, Model],
+    }
+}
+
+/// The records of a day by quarters: by what a use has, and by what a call has.
+#[derive(Debug, PartialEq)]
+struct Recounted {
+    uses: Vec<AggregateRow>,
+    calls: Vec<AggregateRow>,
+}
+
+impl Recounted {
+    async fn of(store: &dyn Store, day: TimeRange) -> Result<Self> {
+        let query = |cube: Cube| AggregateQuery {
+            range: day,
+            group_by: dimensions(cube).to_vec(),
+            bucket: Some(Bucket { width: BucketWidth::QuarterHour, zone: Zone::UTC }),
+            source: Source::Records,
+            ..AggregateQuery::default()
+        };
+        let uses = store.aggregate(&query(Cube::Prompts)).await?.rows;
+        let calls = store.aggregate(&query(Cube::Calls)).await?.rows;
+        Ok(Self { uses, calls })
+    }
+
+    fn checkup(&self, day: TimeRange) -> Checkup {
+        Checkup {
+            day: day.from.unwrap_or(Timestamp::MIN),
+            usages: self.uses.iter().filter_map(|row| row.measures.uses).sum(),
+            executions: self.uses.iter().map(|row| row.measures.executions()).sum(),
+            differing: 0,
+            differences: Vec::new(),
+        }
+    }
+
+    /// What the records add up to in the cells of a cube.
+    fn sums(&self, cube: Cube, bucket: Bucket) -> BTreeMap<GroupKey, Measures> {
+        let rows = match cube {
+            Cube::Totals | Cube::Prompts => &self.uses,
+            Cube::Models | Cube::Calls => &self.calls,
+        };
+        let has = |dimension: Dimension| dimensions(cube).contains(&dimension);
+        let mut sums: BTreeMap<GroupKey, Measures> = BTreeMap::new();
+        for AggregateRow { key, measures } in rows {
+            let mut key = key.clone();
+            key.bucket = key.bucket.map(|start| bucket.start_of(start));
+            key.prompt = key.prompt.filter(|_| has(Dimension::Prompt));
+            key.version = key.version.filter(|_| has(Dimension::Version));
+            key.provider = key.provider.filter(|_| has(Dimension::Provider));
+            key.model = key.model.filter(|_| has(Dimension::Model));
+            sums.entry(key).or_default().merge(measures);
+        }
+        sums
+    }
+}
