@@ -10,15 +10,12 @@ mod redb;
 mod sqlite;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use prompt_engine_benches::{Call, Calls, median, printed_machine};
+use prompt_engine_benches::{Call, Calls, Observed, median, printed_machine};
 use prompt_engine_core::{
-    Aggregate, AggregateQuery, Appended, CostRevision, ExecutionId, Folded, LlmExecution, Mode,
-    Overload, Page, PastCost, Prune, Pruned, Rebuild, Rebuilt, Record, RecordQuery, RecordStore,
-    Recorded, Recorder, RecorderConfig, Result, Revised, Store, Timestamp, Usage, UsageId,
+    AggregateQuery, Mode, Overload, Record, RecordStore, Recorded, Recorder, RecorderConfig, Store,
 };
 
 const SEED: u64 = 11;
@@ -28,59 +25,9 @@ const DISK_CALLS: usize = 20_000;
 /// Concurrent callers, and how many calls each makes.
 const LOADS: [(usize, usize); 3] = [(1, 1_000), (64, 150), (2_000, 6)];
 
-/// A store that notes how many records each append had.
-#[derive(Debug)]
-struct Observed {
-    store: Arc<dyn Store>,
-    batches: Mutex<Vec<usize>>,
-}
-
-#[deny(clippy::missing_trait_methods)]
-#[async_trait]
-impl RecordStore for Observed {
-    async fn append(&self, records: &[Record]) -> Result<Appended> {
-        let appended = self.store.append(records).await?;
-        self.batches.lock().unwrap_or_else(PoisonError::into_inner).push(records.len());
-        Ok(appended)
-    }
-    async fn aggregate(&self, query: &AggregateQuery) -> Result<Aggregate> {
-        self.store.aggregate(query).await
-    }
-    async fn fold(&self) -> Result<Folded> {
-        self.store.fold().await
-    }
-    async fn rebuild(&self, part: Rebuild) -> Result<Rebuilt> {
-        self.store.rebuild(part).await
-    }
-    async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {
-        self.store.usage(id).await
-    }
-    async fn execution(&self, id: ExecutionId) -> Result<Option<LlmExecution>> {
-        self.store.execution(id).await
-    }
-    async fn list_usages(&self, query: &RecordQuery) -> Result<Page<Usage>> {
-        self.store.list_usages(query).await
-    }
-    async fn list_executions(&self, query: &RecordQuery) -> Result<Page<LlmExecution>> {
-        self.store.list_executions(query).await
-    }
-    async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {
-        self.store.revise_costs(revisions).await
-    }
-    async fn past_costs(&self, ids: &[ExecutionId]) -> Result<Vec<Vec<PastCost>>> {
-        self.store.past_costs(ids).await
-    }
-    async fn prune(&self, prune: &Prune) -> Result<Pruned> {
-        self.store.prune(prune).await
-    }
-    async fn raw_horizon(&self) -> Result<Option<Timestamp>> {
-        self.store.raw_horizon().await
-    }
-}
-
 /// Ingests `calls` through a recorder; answers the time and the batches.
 async fn ours(store: Arc<dyn Store>, calls: Vec<Call>, callers: usize) -> (Duration, Vec<usize>) {
-    let store = Arc::new(Observed { store, batches: Mutex::default() });
+    let store = Arc::new(Observed::new(store));
     let settings = RecorderConfig::new()
         .with_mode(Mode::Durable)
         .with_overload(Overload::Block)
@@ -115,8 +62,7 @@ async fn ours(store: Arc<dyn Store>, calls: Vec<Call>, callers: usize) -> (Durat
     assert_eq!(rows[0].measures.uses, u64::try_from(count).ok());
     assert_eq!(rows[0].measures.finished(), rows[0].measures.executions());
     assert_eq!(u64::try_from(count), Ok(rows[0].measures.executions()));
-    let batches = store.batches.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    (took, batches)
+    (took, store.take_batches())
 }
 
 /// A store of its kind: how it is opened, and what raw inserts into it take.
