@@ -99,8 +99,8 @@ async fn is_empty(store: &dyn Store) -> Outcome<bool> {
         && store.list_executions(&records).await?.items.is_empty())
 }
 
-/// Writes `set` to an empty store: one thread makes calls, another appends them. Answers what was written.
-pub(crate) async fn fill(store: &dyn Store, set: &Arc<Set>, wanted: &Marker) -> Outcome<Marker> {
+/// Writes `set` to an empty store: one thread makes calls, another appends them.
+pub(crate) async fn fill(store: &dyn Store, set: &Arc<Set>, wanted: &Marker) -> Outcome<()> {
     let note = wanted.json()?;
     for (prompt, versions) in set.stored_prompts(&note) {
         store.insert_prompt(&prompt, &versions).await?;
@@ -138,6 +138,11 @@ pub(crate) async fn fill(store: &dyn Store, set: &Arc<Set>, wanted: &Marker) -> 
             break;
         }
     }
+    Ok(())
+}
+
+/// Notes that all of the set is there.
+pub(crate) async fn completed(store: &dyn Store, wanted: &Marker) -> Outcome<Marker> {
     let complete = Marker { complete: true, ..wanted.clone() };
     let slug = Set::slug(0).parse()?;
     let first = store.prompt_by_slug(&slug).await?.ok_or("the first prompt is gone")?;

@@ -119,7 +119,12 @@ async fn held_or_filled(args: &Args, place: &Place, set: &Arc<Set>) -> Outcome<H
         return Ok(Held::Before(held));
     }
     let start = Instant::now();
-    let filled = fill::fill(&*store, set, &wanted).await?;
+    // With texts the size of the store is what matters, and that of an index depends on how it grew.
+    let bulk = wanted.payload_calls == 0;
+    let indexes = if bulk { place.drop_indexes()? } else { Vec::new() };
+    fill::fill(&*store, set, &wanted).await?;
+    place.make_indexes(&indexes)?;
+    let filled = fill::completed(&*store, &wanted).await?;
     drop(store);
     // The rate is that of the store: what follows a server does in its own time.
     let rate = fill::rate(wanted.calls, start.elapsed());

@@ -43,6 +43,34 @@ impl Place {
         }
     }
 
+    /// Takes from an empty store the indexes that no append needs; answers how to make them again.
+    /// Building them from sorted rows takes a fraction of the time of keeping them up.
+    pub(crate) fn drop_indexes(&self) -> Outcome<Vec<String>> {
+        let Self::Sqlite(path) = self else { return Ok(Vec::new()) };
+        let conn = Connection::open(path)?;
+        let mut select = conn.prepare(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql LIKE 'CREATE INDEX%'
+                 AND tbl_name IN ('prompt_engine_usages', 'prompt_engine_llm_executions')",
+        )?;
+        let found = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let found: Vec<(String, String)> = found.collect::<Result<_, _>>()?;
+        for (name, _) in &found {
+            conn.execute_batch(&format!("DROP INDEX {name}"))?;
+        }
+        Ok(found.into_iter().map(|(_, sql)| sql).collect())
+    }
+
+    /// Makes the indexes again that [`Self::drop_indexes`] took.
+    pub(crate) fn make_indexes(&self, indexes: &[String]) -> Outcome<()> {
+        let Self::Sqlite(path) = self else { return Ok(()) };
+        let conn = Connection::open(path)?;
+        conn.execute_batch("PRAGMA cache_size = -262144; PRAGMA threads = 2")?;
+        for sql in indexes {
+            conn.execute_batch(sql)?;
+        }
+        Ok(())
+    }
+
     /// Leaves a store that was filled and closed as it is once it has been idle for a while: a
     /// checkpoint, or a vacuum, which a server does by itself within a minute.
     pub(crate) async fn settle(&self) -> Outcome<()> {
