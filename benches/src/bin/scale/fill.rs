@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use crate::Outcome;
 use crate::print::grouped;
 
-/// Calls of a batch.
-const BATCH: usize = 4_096;
-/// Batches that wait to be appended: those with texts are about 20 MB each.
+/// Calls of a batch of about 20 MB, with texts and without.
+const BATCHES: [usize; 2] = [4_096, 16_384];
+/// Batches that wait to be appended.
 const WAITING: usize = 2;
 /// How often the progress is told.
 const TELL: Duration = Duration::from_secs(10);
@@ -108,7 +108,8 @@ pub(crate) async fn fill(store: &dyn Store, set: &Arc<Set>, wanted: &Marker) -> 
     let (sender, mut batches) = mpsc::channel::<Vec<Record>>(WAITING);
     let calls = Calls::of(Arc::clone(set), wanted.calls - wanted.payload_calls);
     let count = usize::try_from(wanted.calls)?;
-    let maker = std::thread::spawn(move || made(calls.take(count), &sender));
+    let batch = BATCHES[usize::from(wanted.payload_calls == 0)];
+    let maker = std::thread::spawn(move || made(calls.take(count), batch, &sender));
     let (start, mut told, mut done) = (Instant::now(), Instant::now(), 0);
     while let Some(batch) = batches.recv().await {
         let records = u64::try_from(batch.len())?;
@@ -152,13 +153,13 @@ pub(crate) async fn completed(store: &dyn Store, wanted: &Marker) -> Outcome<Mar
     Ok(complete)
 }
 
-/// Makes batches until all calls are made, or nobody takes them any more.
-fn made(calls: impl Iterator<Item = Call>, sender: &mpsc::Sender<Vec<Record>>) {
-    let mut batch = Vec::with_capacity(2 * BATCH);
+/// Makes batches of `size` calls until all are made, or nobody takes them any more.
+fn made(calls: impl Iterator<Item = Call>, size: usize, sender: &mpsc::Sender<Vec<Record>>) {
+    let mut batch = Vec::with_capacity(2 * size);
     for Call { usage, execution } in calls {
         batch.extend([usage.into(), execution.into()]);
-        if batch.len() == 2 * BATCH {
-            let full = std::mem::replace(&mut batch, Vec::with_capacity(2 * BATCH));
+        if batch.len() == 2 * size {
+            let full = std::mem::replace(&mut batch, Vec::with_capacity(2 * size));
             if sender.blocking_send(full).is_err() {
                 return;
             }
