@@ -351,3 +351,48 @@ fn rows_answer(set: &Set, question: Question, rows: &[AggregateRow]) -> Answer {
     let groups = [(by, groups(named))].into();
     Answer { total: Sums::from(&total), groups, ..Answer::default() }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::sync::Arc;
+
+    use prompt_engine_core::{MemoryStore, PromptStore, Record, RecordStore};
+
+    use super::*;
+    use crate::calls::Calls;
+
+    #[tokio::test]
+    async fn answers_of_the_reference_store_are_right_and_wrong_ones_are_refused() {
+        let set = Arc::new(Set::new(5, 4_000, 60));
+        let store = Arc::new(MemoryStore::new());
+        let records: Vec<Record> = Calls::of(Arc::clone(&set), u64::MAX)
+            .take(4_000)
+            .flat_map(|call| [call.usage.into(), call.execution.into()])
+            .collect();
+        store.append(&records).await.unwrap();
+        for (prompt, versions) in set.stored_prompts("a test") {
+            store.insert_prompt(&prompt, &versions).await.unwrap();
+        }
+        let analytics = Analytics::new(Arc::<MemoryStore>::clone(&store));
+        for question in Question::TARGETS.into_iter().chain(Question::EXTRAS) {
+            for run in 0..4 {
+                let asked = question.asked(&set, run);
+                let reply = question.ask(&analytics, &*store, &set, &asked).await.unwrap();
+                let answer = reply.answer(&set, question);
+                let right = question.right_answer(&set, &asked);
+                assert_eq!(answer.check(&right), Ok(()), "{question:?}, run {run}");
+                let of_another_range = question.right_answer(&set, &question.asked(&set, run + 9));
+                assert!(answer.check(&of_another_range).is_err(), "{question:?}, run {run}");
+                for (by, groups) in &answer.groups {
+                    let mut wrong = answer.clone();
+                    let key = groups.keys().next().unwrap();
+                    let sums = wrong.groups.get_mut(by).unwrap().get_mut(key).unwrap();
+                    sums.executions = sums.executions.map(|n| n + 1);
+                    let fault = wrong.check(&right).unwrap_err();
+                    assert!(fault.contains("executions") && fault.contains(key), "{fault}");
+                }
+            }
+        }
+    }
+}
