@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use prompt_engine_core::{
-    Aggregate, AggregateQuery, Appended, CostConfig, CostRevision, CostStore, ExecutionId, Folded,
-    LlmExecution, Page, PageQuery, PastCost, PriceList, Prompt, PromptId, PromptStore,
+    Aggregate, AggregateQuery, Appended, CostConfig, CostRevision, CostStore, ExecutionId, Filter,
+    Folded, LlmExecution, Page, PageQuery, PastCost, PriceList, Prompt, PromptId, PromptStore,
     PromptVersion, Prune, Pruned, Reading, Rebuild, Rebuilt, Record, RecordQuery, RecordStore,
-    Result, Revised, Slug, Source, Store, Timestamp, Usage, UsageId,
+    Result, Revised, Slug, Source, Store, TimeRange, Timestamp, Usage, UsageId,
 };
 
 /// What was noted.
@@ -89,6 +89,14 @@ impl RecordStore for Observed {
     }
     async fn list_executions(&self, query: &RecordQuery) -> Result<Page<LlmExecution>> {
         self.store.list_executions(query).await
+    }
+    async fn slowest_executions(
+        &self,
+        range: &TimeRange,
+        filter: &Filter,
+        limit: u32,
+    ) -> Result<Vec<LlmExecution>> {
+        self.store.slowest_executions(range, filter, limit).await
     }
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {
         self.store.revise_costs(revisions).await

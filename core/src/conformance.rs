@@ -219,6 +219,8 @@ macro_rules! conformance_suite {
                 pages_stay_stable_while_newer_records_come,
                 a_cursor_needs_no_record_at_its_place,
                 record_lists_refuse_a_foreign_cursor,
+                the_slowest_come_first_and_of_equals_the_newest,
+                calls_without_a_latency_are_not_among_the_slowest,
             }
             aggregate {
                 an_empty_store_adds_up_to_one_row_of_zeros,

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::id::{CostConfigId, ExecutionId, PromptId, UsageId};
 use crate::price::CostConfig;
 use crate::prompt::{Prompt, PromptVersion};
-use crate::query::{Cursor, Order, Page, PageQuery, RecordQuery};
+use crate::query::{Cursor, Filter, Order, Page, PageQuery, RecordQuery};
 use crate::record::{Attribution, LlmExecution, Record, Usage};
 use crate::refusal;
 use crate::slug::Slug;
@@ -22,7 +22,7 @@ use crate::store::{
     Appended, CostRevision, CostStore, Folded, PastCost, PriceList, PromptStore, Prune, Pruned,
     Rebuild, Rebuilt, RecordStore, Revised,
 };
-use crate::time::Timestamp;
+use crate::time::{TimeRange, Timestamp};
 
 /// A store in memory, for tests and for programs that need to keep nothing.
 ///
@@ -360,6 +360,25 @@ impl RecordStore for MemoryStore {
             page.items.iter_mut().for_each(|execution| execution.payload = None);
         }
         Ok(page)
+    }
+
+    async fn slowest_executions(
+        &self,
+        range: &TimeRange,
+        filter: &Filter,
+        limit: u32,
+    ) -> Result<Vec<LlmExecution>> {
+        let state = self.state();
+        let mut found: Vec<&LlmExecution> = state
+            .executions
+            .values()
+            .filter(|execution| range.contains(execution.created_at))
+            .filter(|execution| filter.matches_execution(execution))
+            .filter(|execution| execution.latency_ms.is_some())
+            .collect();
+        found.sort_by_key(|call| Reverse((call.latency_ms, call.created_at, call.id)));
+        found.truncate(limit as usize);
+        Ok(found.into_iter().map(|call| LlmExecution { payload: None, ..call.clone() }).collect())
     }
 
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {

@@ -11,10 +11,10 @@ use crate::error::Result;
 use crate::id::{ExecutionId, PromptId, UsageId};
 use crate::price::CostConfig;
 use crate::prompt::{Prompt, PromptVersion};
-use crate::query::{Page, PageQuery, RecordQuery};
+use crate::query::{Filter, Page, PageQuery, RecordQuery};
 use crate::record::{LlmExecution, Record, Usage};
 use crate::slug::Slug;
-use crate::time::Timestamp;
+use crate::time::{TimeRange, Timestamp};
 use crate::{cost::Cost, label::Label};
 
 /// Everything that PromptEngine keeps: implemented for whatever implements the three parts.
@@ -109,6 +109,16 @@ pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
 
     /// Executions, a page at a time; without payloads unless they are asked for.
     async fn list_executions(&self, query: &RecordQuery) -> Result<Page<LlmExecution>>;
+
+    /// The executions whose answer took longest, at most `limit`: by latency descending, of equal
+    /// ones the newest first; without payloads. Those without a latency are in no such list. It
+    /// reads the records of the range (pruned ones are gone), and holds no more than `limit` of them.
+    async fn slowest_executions(
+        &self,
+        range: &TimeRange,
+        filter: &Filter,
+        limit: u32,
+    ) -> Result<Vec<LlmExecution>>;
 
     /// Changes the cost of finished executions, each only if it still has the expected cost, all
     /// in one transaction, which also keeps the costs that were replaced; answers one outcome a

@@ -2,14 +2,17 @@
 //! Sums walk the hot rows of a range, and core's `Recount` adds them up as they arrive, so that what
 //! a sum means is decided in one place. One answer is one snapshot.
 
+mod slowest;
+
 use std::collections::HashMap;
 
 use futures::TryStreamExt;
 use prompt_engine_core::aggregate::Recount;
 use prompt_engine_core::{
     Aggregate, AggregateQuery, Appended, Attribution, CostRevision, Cursor, Dimension, ExecutionId,
-    Folded, Label, LlmExecution, Page, PastCost, PromptId, Prune, Pruned, Reading, Rebuild,
-    Rebuilt, Record, RecordQuery, RecordStore, Result, Revised, Timestamp, Usage, UsageId, codec,
+    Filter, Folded, Label, LlmExecution, Page, PastCost, PromptId, Prune, Pruned, Reading, Rebuild,
+    Rebuilt, Record, RecordQuery, RecordStore, Result, Revised, TimeRange, Timestamp, Usage,
+    UsageId, codec,
 };
 use serde::de::DeserializeOwned;
 use sqlx::postgres::PgRow;
@@ -157,6 +160,20 @@ impl RecordStore for PostgresStore {
         let items = self.compute(move || rows.iter().map(execution).collect()).await?;
         let cursor = |call: &LlmExecution| Cursor::Execution(call.created_at, call.id.to_bytes());
         Ok(Page::from_overread(items, query.page.limit, cursor))
+    }
+
+    async fn slowest_executions(
+        &self,
+        range: &TimeRange,
+        filter: &Filter,
+        limit: u32,
+    ) -> Result<Vec<LlmExecution>> {
+        let rows = self.read(|mut conn| async move {
+            let rows = slowest::slowest(&mut conn, range, filter, limit).await;
+            (conn, rows)
+        });
+        let rows = rows.await?;
+        self.compute(move || rows.iter().map(rows::execution).collect()).await
     }
 
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {

@@ -2,11 +2,13 @@
 //! Sums walk the rows of a range, and core's `Recount` adds them up, so that what a sum means is
 //! decided in one place. One answer is one read transaction.
 
+mod slowest;
+
 use prompt_engine_core::aggregate::Recount;
 use prompt_engine_core::{
-    Aggregate, AggregateQuery, Appended, CostRevision, Cursor, ExecutionId, Folded, LlmExecution,
-    Order, Page, PastCost, Prune, Pruned, Reading, Rebuild, Rebuilt, Record, RecordQuery,
-    RecordStore, Result, Revised, Timestamp, Usage, UsageId, codec,
+    Aggregate, AggregateQuery, Appended, CostRevision, Cursor, ExecutionId, Filter, Folded,
+    LlmExecution, Order, Page, PastCost, Prune, Pruned, Reading, Rebuild, Rebuilt, Record,
+    RecordQuery, RecordStore, Result, Revised, TimeRange, Timestamp, Usage, UsageId, codec,
 };
 use redb::ReadableTable;
 
@@ -153,6 +155,16 @@ impl RecordStore for RedbStore {
             Cursor::Execution(execution.created_at, execution.id.to_bytes())
         };
         Ok(Page::from_overread(found.await?, limit, cursor))
+    }
+
+    async fn slowest_executions(
+        &self,
+        range: &TimeRange,
+        filter: &Filter,
+        limit: u32,
+    ) -> Result<Vec<LlmExecution>> {
+        let (range, filter) = (*range, filter.clone());
+        self.read(move |txn, terms| slowest::slowest(txn, &terms, &range, &filter, limit)).await
     }
 
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {

@@ -2,6 +2,8 @@
 //! Sums read the cells, the changes and the rows that core's `Plan` names, and core's `Tally` adds them
 //! up, so that what a sum means is decided in one place. One answer is one read transaction.
 
+mod slowest;
+
 use prompt_engine_core::cube::{Plan, Stretch, Tally};
 use prompt_engine_core::{
     Aggregate, AggregateQuery, Appended, Attribution, CostRevision, Cursor, Dimension, ExecutionId,
@@ -187,6 +189,20 @@ impl RecordStore for SqliteStore {
             Cursor::Execution(execution.created_at, execution.id.to_bytes())
         };
         Ok(Page::from_overread(found.await?, limit, cursor))
+    }
+
+    async fn slowest_executions(
+        &self,
+        range: &TimeRange,
+        filter: &Filter,
+        limit: u32,
+    ) -> Result<Vec<LlmExecution>> {
+        let (range, filter) = (*range, filter.clone());
+        self.read(move |store, conn| {
+            let mut terms = TermReader::new(store.terms(), conn);
+            slowest::slowest(conn, &mut terms, &range, &filter, limit)
+        })
+        .await
     }
 
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use prompt_engine::{
     Activation, Aggregate, AggregateQuery, Appended, CostConfig, CostRevision, CostStore,
-    DropReason, Error, ErrorKind, ExecutionId, Folded, LlmExecution, MemoryStore, Page, PageQuery,
-    PastCost, PriceList, Prompt, PromptEngine, PromptId, PromptStore, PromptVersion, Prune, Pruned,
-    Rebuild, Rebuilt, Record, RecordQuery, RecordStore, Recorded, Result, Revised, Slug, Status,
-    StreamEvent, Timestamp, Usage, UsageId, VersionDraft, params,
+    DropReason, Error, ErrorKind, ExecutionId, Filter, Folded, LlmExecution, MemoryStore, Page,
+    PageQuery, PastCost, PriceList, Prompt, PromptEngine, PromptId, PromptStore, PromptVersion,
+    Prune, Pruned, Rebuild, Rebuilt, Record, RecordQuery, RecordStore, Recorded, Result, Revised,
+    Slug, Status, StreamEvent, TimeRange, Timestamp, Usage, UsageId, VersionDraft, params,
 };
 use tokio::sync::Notify;
 
@@ -91,6 +91,14 @@ impl RecordStore for Flaky {
     }
     async fn list_executions(&self, query: &RecordQuery) -> Result<Page<LlmExecution>> {
         self.reach()?.list_executions(query).await
+    }
+    async fn slowest_executions(
+        &self,
+        range: &TimeRange,
+        filter: &Filter,
+        limit: u32,
+    ) -> Result<Vec<LlmExecution>> {
+        self.reach()?.slowest_executions(range, filter, limit).await
     }
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {
         self.reach()?.revise_costs(revisions).await

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::arbitrary::{Arbitrary, at, at_micros, bytes, call, label};
+use super::arbitrary::{Arbitrary, at, at_micros, bytes, call, label, pending};
 use super::{Fixture, refused};
 use crate::error::ErrorKind;
 use crate::id::{ExecutionId, PromptId, UsageId};
@@ -294,4 +294,67 @@ pub async fn record_lists_refuse_a_foreign_cursor(fx: Fixture) {
     for after in others.iter().chain([&usage]) {
         refused(fx.store.list_executions(&of(after)).await, ErrorKind::Invalid);
     }
+}
+
+/// By latency descending, then newest, then id; no more than asked for, of what range and filter let
+/// through, and without payloads.
+pub async fn the_slowest_come_first_and_of_equals_the_newest(fx: Fixture) {
+    let mut random = Arbitrary::new(34, 3 * 86_400);
+    let mut records: Vec<Record> = (0..120).flat_map(|_| random.records()).collect();
+    for record in &mut records {
+        // Few latencies, so that many calls share one.
+        if let Record::Execution(call) = record
+            && let Some(latency) = &mut call.latency_ms
+            && random.rng.bool()
+        {
+            *latency %= 3;
+        }
+    }
+    fx.append(&records).await;
+    let (_, mut all) = listed(&records);
+    all.retain(|call| call.latency_ms.is_some());
+    all.sort_by_key(|call| std::cmp::Reverse((call.latency_ms, call.created_at, call.id)));
+    let none = Filter::default();
+    let filters = [
+        none.clone(),
+        Filter { prompt: Some(all[0].attribution.prompt), ..none.clone() },
+        Filter { model: Some(label("gpt-4o")), version: Some(2), ..none.clone() },
+        Filter { environment: Some(label("")), provider: Some(label("openai")), ..none.clone() },
+        Filter { session: Some(label("s1")), ..none.clone() },
+        Filter { user: Some(label("u2")), ..none.clone() },
+        Filter { statuses: vec![Status::Error, Status::Timeout], ..none.clone() },
+        Filter { prompt: Some(PromptId::new()), ..none.clone() },
+    ];
+    let ranges = [
+        TimeRange::all(),
+        TimeRange { from: Some(at(40_000)), to: Some(at(100_000)) },
+        TimeRange { from: Some(at(3600)), to: Some(at(3600)) },
+    ];
+    for filter in &filters {
+        for range in ranges {
+            let mut expected = all.clone();
+            expected.retain(|c| range.contains(c.created_at) && filter.matches_execution(c));
+            for limit in [0, 1, 7, u32::MAX] {
+                let found = fx.store.slowest_executions(&range, filter, limit).await.unwrap();
+                let count = expected.len().min(limit as usize);
+                assert_eq!(found, expected[..count], "{range:?} {filter:?} {limit}");
+            }
+        }
+    }
+}
+
+/// A pending call has no latency, and a finished one may have none.
+pub async fn calls_without_a_latency_are_not_among_the_slowest(fx: Fixture) {
+    let (usage, mut unmeasured) = call(at(1));
+    unmeasured.latency_ms = None;
+    let (other, mut instant) = call(at(2));
+    instant.latency_ms = Some(0);
+    let open = pending(&usage, at(3));
+    fx.append(&[usage.into(), unmeasured.into(), open.into()]).await;
+    let filter = Filter::default();
+    let found = fx.store.slowest_executions(&TimeRange::all(), &filter, 9).await.unwrap();
+    assert_eq!(found, []);
+    fx.append(&[other.into(), instant.clone().into()]).await;
+    let found = fx.store.slowest_executions(&TimeRange::all(), &filter, 9).await.unwrap();
+    assert_eq!(found, [LlmExecution { payload: None, ..instant }]);
 }

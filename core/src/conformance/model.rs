@@ -373,6 +373,10 @@ impl Run {
             }
             query.page.after = next;
         }
+        let RecordQuery { range, filter, .. } = query;
+        let expected = self.model.slowest_executions(&range, &filter, limit).await;
+        let found = store.slowest_executions(&range, &filter, limit).await;
+        self.same(found, expected, &"the slowest");
         for _ in 0..4 {
             if self.sent.is_empty() {
                 break;

@@ -16,12 +16,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ExecutionId, PromptId, UsageId};
 use crate::label::Label;
 use crate::llm::Message;
-use crate::query::{Page, RecordQuery};
+use crate::query::{Filter, Page, RecordQuery};
 use crate::record::{Attribution, ExecutionPayload, LlmExecution, Usage, UsagePayload};
 use crate::store::{
     Appended, CostRevision, Folded, PastCost, Prune, Pruned, Rebuild, Rebuilt, Revised,
 };
-use crate::time::Timestamp;
+use crate::time::{TimeRange, Timestamp};
 
 type Fault = Box<dyn Fn(usize, &[Record]) -> Option<Error> + Send + Sync>;
 
@@ -127,6 +127,14 @@ impl RecordStore for Fake {
         unused()
     }
     async fn list_executions(&self, _: &RecordQuery) -> Result<Page<LlmExecution>> {
+        unused()
+    }
+    async fn slowest_executions(
+        &self,
+        _: &TimeRange,
+        _: &Filter,
+        _: u32,
+    ) -> Result<Vec<LlmExecution>> {
         unused()
     }
     async fn revise_costs(&self, _: &[CostRevision]) -> Result<Vec<Revised>> {
