@@ -12,6 +12,7 @@ mod prices;
 mod prompts;
 mod render;
 mod reprice;
+mod retention;
 mod stream;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use prices::{LoadedPrices, Prices};
 pub use prompts::{Activation, NewPrompt, PromptUpdate, Prompts, VersionDraft};
 pub use render::{Render, RenderedPrompt};
 pub use reprice::{CostChange, KnownCost, Reprice, Repriced};
+pub use retention::{Expired, PrunePreview, PruneProgress, Retention};
 pub use stream::ExecutionStream;
 
 use crate::analytics::Analytics;
@@ -138,6 +140,15 @@ impl Engine {
     /// [`Doctor`].
     pub fn doctor(&self) -> Doctor {
         Doctor::new(Arc::clone(&self.inner.store))
+    }
+
+    /// What is older than it is to be kept: preview it or delete it. See [`Expired`].
+    ///
+    /// # Errors
+    /// `Invalid` if nothing is to be deleted at all, or something is to be kept for no time or from
+    /// before the year 0001.
+    pub fn retain(&self, retention: Retention) -> Result<Expired> {
+        Expired::new(self.clone(), retention)
     }
 
     /// Waits until everything that was recorded before is in the store, or was refused by it.

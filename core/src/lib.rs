@@ -44,9 +44,10 @@ pub mod transfer;
 
 pub use engine::{
     Activation, CostChange, Engine, EngineBuilder, Execute, ExecuteError, Executed,
-    ExecutionHandle, ExecutionLog, ExecutionOutcome, ExecutionStream, KnownCost, LoadedPrices,
-    NewPrompt, ObservabilityService, Prices, PromptUpdate, Prompts, Render, RenderedPrompt,
-    Reprice, Repriced, UsageHandle, UsageLog, VersionDraft,
+    ExecutionHandle, ExecutionLog, ExecutionOutcome, ExecutionStream, Expired, KnownCost,
+    LoadedPrices, NewPrompt, ObservabilityService, Prices, PromptUpdate, Prompts, PrunePreview,
+    PruneProgress, Render, RenderedPrompt, Reprice, Repriced, Retention, UsageHandle, UsageLog,
+    VersionDraft,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use file_url::FileUrl;
