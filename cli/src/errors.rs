@@ -5,9 +5,11 @@ use prompt_engine::analytics::ErrorAnalysis;
 use prompt_engine::{Analytics, BucketWidth, StatsQuery, TimeRange};
 
 use crate::context::Context;
+use crate::explain::ExplainArgs;
 use crate::failure::Failure;
-use crate::filters::{FilterArgs, RangeArgs};
+use crate::filters::{FilterArgs, RangeArgs, hour};
 use crate::output::{self, excerpt, heading, say};
+use crate::quiet::{Shown, shown, without_calls};
 use crate::table::{bar, cell, count, moment, number, percent, share, show, status, table};
 
 /// Which calls count.
@@ -21,6 +23,8 @@ pub(crate) struct ErrorsArgs {
     range: RangeArgs,
     #[command(flatten)]
     filter: FilterArgs,
+    #[command(flatten)]
+    explain: ExplainArgs,
 }
 
 pub(crate) async fn run(args: ErrorsArgs, context: &Context) -> Result<(), Failure> {
@@ -28,11 +32,16 @@ pub(crate) async fn run(args: ErrorsArgs, context: &Context) -> Result<(), Failu
     let (zone, range) = (args.range.zone()?, args.range.range(default)?);
     let engine = context.open().await?;
     let query = StatsQuery { range, filter: args.filter.filter(&engine).await? };
-    let errors = engine.analytics().in_zone(zone).error_analysis(&query, args.every).await?;
+    let (analytics, explanation) = ExplainArgs::analytics(&engine, zone);
+    let errors = analytics.error_analysis(&query, args.every).await?;
     if context.json() {
-        return output::document(&errors);
+        output::document(&errors)?;
+    } else {
+        heading(args.range.said(range, &format!("The last {} hours", Analytics::ERROR_HOURS))?)?;
+        print(&errors)?;
     }
-    print(&errors)
+    args.explain.say(&explanation);
+    Ok(())
 }
 
 /// Prints the analysis for people.
@@ -77,14 +86,17 @@ pub(crate) fn print(errors: &ErrorAnalysis) -> Result<(), Failure> {
     heading("Over time")?;
     let most = errors.trend.iter().map(|point| point.errors).max().unwrap_or(0);
     let mut rows = table(&["From", ">Errors", ">Calls", ">Rate", ""]);
-    for point in errors.trend.iter().filter(|point| point.executions > 0) {
-        rows.add_row([
-            cell(&point.bucket),
-            cell(number(point.errors)),
-            cell(number(point.executions)),
-            cell(percent(point.error_rate)),
-            bar(share(point.errors, most)),
-        ]);
+    for point in shown(&errors.trend, |point| point.executions > 0) {
+        match point {
+            Shown::Point(point) => rows.add_row([
+                cell(hour(&point.bucket)),
+                cell(number(point.errors)),
+                cell(number(point.executions)),
+                cell(percent(point.error_rate)),
+                bar(share(point.errors, most)),
+            ]),
+            Shown::Quiet(many) => rows.add_row([cell(without_calls(many))]),
+        };
     }
     show(&rows)?;
     say("")?;

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use prompt_engine::{Filter, Label, PromptEngine, Slug, TimeRange, Timestamp, Zone, parse_moment};
+use prompt_engine::{
+    Bucket, BucketWidth, Filter, Label, PromptEngine, Slug, TimeRange, Timestamp, Zone,
+    parse_moment,
+};
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
@@ -37,7 +40,7 @@ impl RangeArgs {
     pub(crate) fn range(&self, default: TimeRange) -> Result<TimeRange, Failure> {
         let zone = self.zone()?;
         if let Some(last) = &self.last {
-            return Ok(TimeRange::last(parse_span(last)?));
+            return Ok(TimeRange::last(parse_span("--last", last)?));
         }
         if self.from.is_none() && self.to.is_none() {
             return Ok(default);
@@ -47,6 +50,37 @@ impl RangeArgs {
         let (from, to) = (moment("--from", self.from.as_ref())?, moment("--to", self.to.as_ref())?);
         TimeRange::new(from, to).map_err(|error| Failure::option("--from and --to", &error))
     }
+
+    /// What to call `range`, which this gave; `default` names the one that is taken where none is
+    /// asked for.
+    pub(crate) fn said(&self, range: TimeRange, default: &str) -> Result<String, Failure> {
+        let zone = self.zone()?;
+        let bounds = bounds(range, zone);
+        Ok(match &self.last {
+            Some(last) => format!("The last {last}: {bounds}"),
+            None if self.from.is_some() || self.to.is_some() => bounds,
+            None if range == TimeRange::all() => default.to_owned(),
+            None => format!("{default}: {bounds}"),
+        })
+    }
+}
+
+/// From when to when a range goes, on the clocks of `zone`.
+pub(crate) fn bounds(range: TimeRange, zone: Zone) -> String {
+    // The label of a quarter of an hour shows any minute.
+    let clock = Bucket { width: BucketWidth::QuarterHour, zone };
+    let show = |at: Timestamp| hour(&clock.label(at));
+    match (range.from, range.to) {
+        (Some(from), Some(to)) => format!("{} to {}", show(from), show(to)),
+        (Some(from), None) => format!("since {}", show(from)),
+        (None, Some(to)) => format!("before {}", show(to)),
+        (None, None) => "all time".to_owned(),
+    }
+}
+
+/// The label of an hour as people write it; that of a day as it is.
+pub(crate) fn hour(label: &str) -> String {
+    label.replace('T', " ").replace("+00:00", "Z")
 }
 
 /// The moment that the option `name` gives.
@@ -54,9 +88,10 @@ pub(crate) fn moment(name: &str, text: &str, zone: Zone) -> Result<Timestamp, Fa
     parse_moment(text, zone).map_err(|error| Failure::option(name, &error))
 }
 
-fn parse_span(text: &str) -> Result<Duration, Failure> {
+/// The span that the option `name` gives.
+pub(crate) fn parse_span(name: &str, text: &str) -> Result<Duration, Failure> {
     let refuse =
-        || Failure::usage(format!("--last: {text:?} is no span; write 30m, 24h, 7d or 2w"));
+        || Failure::usage(format!("{name}: {text:?} is no span; write 30m, 24h, 7d or 2w"));
     let unit = match text.chars().last().ok_or_else(refuse)? {
         'm' => 60,
         'h' => 3600,
@@ -140,10 +175,24 @@ mod tests {
 
     #[test]
     fn a_span_is_a_number_and_a_unit() {
-        assert_eq!(parse_span("30m").unwrap(), Duration::from_secs(1800));
-        assert_eq!(parse_span("7d").unwrap(), Duration::from_secs(7 * 86_400));
+        assert_eq!(parse_span("--last", "30m").unwrap(), Duration::from_secs(1800));
+        assert_eq!(parse_span("--last", "7d").unwrap(), Duration::from_secs(7 * 86_400));
         for text in ["", "d", "0d", "-1d", "7", "7y", "7é", "99999999999999999999d", "+7d"] {
-            assert!(parse_span(text).is_err(), "{text}");
+            assert!(parse_span("--last", text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_range_is_named_on_the_clocks_of_its_reader() {
+        let at = |text: &str| Some(text.parse().unwrap());
+        let (from, to) = (at("2026-01-01T00:00:00Z"), at("2026-01-08T12:30:00Z"));
+        let range = TimeRange { from, to };
+        assert_eq!(bounds(range, Zone::UTC), "2026-01-01 00:00Z to 2026-01-08 12:30Z");
+        let berlin = "Europe/Berlin".parse().unwrap();
+        let named = bounds(TimeRange { from, to: None }, berlin);
+        assert_eq!(named, "since 2026-01-01 01:00+01:00");
+        assert_eq!(bounds(TimeRange::all(), berlin), "all time");
+        let asked = RangeArgs { tz: "UTC".into(), last: Some("7d".into()), ..RangeArgs::default() };
+        assert!(asked.said(range, "All").unwrap().starts_with("The last 7d: 2026-01-01 00:00Z"));
     }
 }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{
-    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width,
 };
 use prompt_engine::{Status, Timestamp, Usd};
 
@@ -173,8 +173,37 @@ pub(crate) fn whole_ids(table: &mut Table, spare: &[usize]) {
     if let Some(ids) = table.column_mut(0) {
         ids.set_constraint(ColumnConstraint::ContentWidth);
     }
+    // A moment breaks between its day and its time, and nowhere else.
+    if let Some(moments) = table.column_mut(1).filter(|_| narrow) {
+        moments.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(12)));
+    }
     for index in spare.iter().filter(|_| narrow) {
         if let Some(column) = table.column_mut(*index) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        }
+    }
+}
+
+/// Leaves out as few of the columns `spare` as make every other fit on one line, the first first;
+/// none where that takes more than all of them.
+pub(crate) fn make_room(table: &mut Table, spare: &[usize]) {
+    let widths: Vec<usize> =
+        table.column_max_content_widths().into_iter().map(|width| usize::from(width) + 2).collect();
+    let (all, room) =
+        (widths.iter().sum::<usize>(), usize::from(table.width().unwrap_or(PIPED_WIDTH)));
+    let mut left = all;
+    let taken = spare.iter().take_while(|index| {
+        let fits = left <= room;
+        left = left.saturating_sub(widths.get(**index).copied().unwrap_or(0));
+        !fits
+    });
+    let taken: Vec<usize> = taken.copied().collect();
+    let width_of = |index: &usize| widths.get(*index).copied().unwrap_or(0);
+    if all - taken.iter().map(width_of).sum::<usize>() > room {
+        return;
+    }
+    for index in taken {
+        if let Some(column) = table.column_mut(index) {
             column.set_constraint(ColumnConstraint::Hidden);
         }
     }
@@ -201,6 +230,22 @@ mod tests {
         }
         assert_eq!(cost(Usd::ZERO, 0, 3), "unknown");
         assert_eq!(cost("1".parse().unwrap(), 2, 1_000), "$1.00 + 1,000 unpriced");
+    }
+
+    #[test]
+    fn room_is_made_by_leaving_out_as_few_columns_as_it_takes() {
+        let shown = |name: usize| {
+            let mut rows = table(&["Name", "A", "B"]);
+            rows.set_width(40);
+            rows.add_row([cell("n".repeat(name)), cell("a".repeat(10)), cell("b".repeat(10))]);
+            make_room(&mut rows, &[2, 1]);
+            let text = rows.to_string();
+            (text.contains(&"n".repeat(name)), text.contains('A'), text.contains('B'))
+        };
+        assert_eq!(shown(10), (true, true, true));
+        assert_eq!(shown(20), (true, true, false));
+        assert_eq!(shown(30), (true, false, false));
+        assert_eq!(shown(50), (false, true, true));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! `top`: the prompts with the most uses, costs or errors.
 
 use clap::Args;
-use prompt_engine::analytics::TopRow;
+use prompt_engine::analytics::{Gaps, TopRow};
 use prompt_engine::{Analytics, StatsQuery, TimeRange, TopBy};
+use serde::Serialize;
 
 use crate::context::Context;
+use crate::explain::ExplainArgs;
 use crate::failure::Failure;
 use crate::filters::{FilterArgs, RangeArgs};
-use crate::output::{self, say};
+use crate::output::{self, heading, say};
 use crate::table::{cell, cost, number, percent, show, table};
 
 /// What to rank by.
@@ -24,6 +26,17 @@ pub(crate) struct TopArgs {
     range: RangeArgs,
     #[command(flatten)]
     filter: FilterArgs,
+    #[command(flatten)]
+    explain: ExplainArgs,
+}
+
+/// A line of JSON: a prompt, and what the answer leaves out.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    row: &'a TopRow,
+    #[serde(flatten)]
+    gaps: Gaps,
 }
 
 pub(crate) async fn run(args: TopArgs, context: &Context) -> Result<(), Failure> {
@@ -33,12 +46,16 @@ pub(crate) async fn run(args: TopArgs, context: &Context) -> Result<(), Failure>
     let query = StatsQuery { range, filter: args.filter.filter(&engine).await? };
     let unsaid = if query.filter.needs_execution() { TopBy::Cost } else { TopBy::Uses };
     let by = args.by.unwrap_or(unsaid);
-    let analytics = engine.analytics().in_zone(zone);
+    let (analytics, explanation) = ExplainArgs::analytics(&engine, zone);
     let top = analytics.top_prompts(by, args.limit, &query).await?;
     if context.json() {
-        return output::lines(&top);
+        output::lines(top.rows.iter().map(|row| Line { row, gaps: top.gaps }))?;
+    } else {
+        heading(args.range.said(range, &format!("The last {} days", Analytics::TOP_DAYS))?)?;
+        print(&top.rows)?;
     }
-    print(&top)
+    args.explain.say(&explanation);
+    Ok(())
 }
 
 /// Prints the ranking for people.

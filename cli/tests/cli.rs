@@ -343,7 +343,9 @@ fn the_analytics_keep_their_names() {
     let performance = place.json(&["performance", "welcome"]);
     assert_has(&performance, &of_stats);
     assert_has(&performance, &["cost_by_day", "by_version"]);
-    for by in ["prompt", "version", "model", "provider", "environment", "hour", "day"] {
+    for by in
+        ["prompt", "version", "model", "provider", "environment", "hour", "day", "session", "user"]
+    {
         let costs = place.json(&["costs", "--by", by, "--tz", "+05:45"]);
         assert_eq!(costs["by"], by);
         assert_has(&costs, &["rows", "total_cost_usd"]);

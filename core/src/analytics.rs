@@ -1,4 +1,4 @@
-//! The five questions about use, cost and failure, answered from `aggregate` and a few lists of any store.
+//! The questions about use, cost and failure, answered from `aggregate` and a few lists of any store.
 //! Invariants: a question costs a handful of queries, never one per prompt; money is never a float;
 //! a pending call is no failure, and an unpriced one is counted apart, not as free.
 
@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::aggregate::{AggregateQuery, AggregateRow, Dimension, GroupKey, Measures, ratio};
+use crate::aggregate::{
+    Aggregate, AggregateQuery, AggregateRow, Detail, Dimension, GroupKey, Measures, ratio,
+};
 use crate::error::{Error, Result};
 use crate::histogram::Histogram;
 use crate::id::PromptId;
@@ -20,14 +22,16 @@ use crate::time::{Bucket, BucketWidth, TimeRange, Timestamp, Zone};
 
 mod cost_breakdown;
 mod error_analysis;
+mod explain;
 mod prompt_performance;
 mod top_prompts;
 mod usage_stats;
 
-pub use cost_breakdown::{CostBreakdown, CostRow, GroupBy};
+pub use cost_breakdown::{CostBreakdown, CostRest, CostRow, GroupBy};
 pub use error_analysis::{CategoryRow, ErrorAnalysis, ErrorPoint, FailedExecution, PromptErrors};
+pub use explain::{Explained, Explanation, Gaps};
 pub use prompt_performance::{DaySlice, PromptPerformance, PromptRef, VersionSlice};
-pub use top_prompts::{TopBy, TopRow};
+pub use top_prompts::{TopBy, TopPrompts, TopRow};
 pub use usage_stats::{StatusCounts, TokenStats, UsageStats};
 
 /// Which records a question is about; by default all of them, of all time.
@@ -68,6 +72,7 @@ impl From<TimeRange> for StatsQuery {
 pub struct Analytics {
     store: Arc<dyn Store>,
     zone: Zone,
+    explanation: Option<Explanation>,
 }
 
 impl Analytics {
@@ -86,7 +91,7 @@ impl Analytics {
 
     /// Answers from `store`, with days and hours of UTC.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, zone: Zone::UTC }
+        Self { store, zone: Zone::UTC, explanation: None }
     }
 
     /// The same with days and hours of `zone`.
@@ -105,20 +110,27 @@ impl Analytics {
         Bucket { width, zone: self.zone }
     }
 
-    async fn rows(
+    /// Asks the store. The histograms of [`Detail::Full`] are the dear part: only for percentiles.
+    async fn ask(
         &self,
         query: &StatsQuery,
         group_by: &[Dimension],
         bucket: Option<Bucket>,
-    ) -> Result<Vec<AggregateRow>> {
+        detail: Detail,
+    ) -> Result<Aggregate> {
         let query = AggregateQuery {
             range: query.range,
             filter: query.filter.clone(),
             group_by: group_by.to_vec(),
             bucket,
+            detail,
             ..AggregateQuery::default()
         };
-        Ok(self.store.aggregate(&query).await?.rows)
+        let answer = self.store.aggregate(&query).await?;
+        if let Some(explanation) = &self.explanation {
+            explanation.add(&query, &answer.reading);
+        }
+        Ok(answer)
     }
 
     /// The slugs of `prompts`, without those that are gone: one pass over all prompts, however many.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use serde::Serialize;
 
-use super::{Analytics, StatsQuery, series, total};
-use crate::aggregate::{Dimension, Measures, ratio};
+use super::{Analytics, Gaps, StatsQuery, series, total};
+use crate::aggregate::{Detail, Dimension, Measures, ratio};
 use crate::error::Result;
 use crate::id::ExecutionId;
 use crate::label::Label;
@@ -40,6 +40,9 @@ pub struct ErrorAnalysis {
     pub trend: Vec<ErrorPoint>,
     /// The last ten that failed, newest first.
     pub recent: Vec<FailedExecution>,
+    /// What the answer leaves out.
+    #[serde(flatten)]
+    pub gaps: Gaps,
 }
 
 /// One reason to fail. A failure without one is of [`ErrorCategory::Other`]; being cancelled is none.
@@ -120,12 +123,14 @@ impl Analytics {
         width: Option<BucketWidth>,
     ) -> Result<ErrorAnalysis> {
         let bucket = self.bucket(width.unwrap_or_else(|| width_of(query.range)));
-        let prompts = self.rows(query, &[Dimension::Prompt], None).await?;
-        let points = self.rows(query, &[], Some(bucket)).await?;
+        let prompts = self.ask(query, &[Dimension::Prompt], None, Detail::Sums).await?;
+        let points = self.ask(query, &[], Some(bucket), Detail::Sums).await?;
+        let gaps = Gaps::of([&prompts, &points]);
         let recent = self.recent_failures(query).await?;
 
-        let total = total(query, &prompts);
+        let total = total(query, &prompts.rows);
         let failing = prompts
+            .rows
             .iter()
             .filter(|row| row.measures.failed() > 0)
             .filter_map(|row| Some((row.key.prompt?, &row.measures)));
@@ -149,7 +154,7 @@ impl Analytics {
             error_rate: total.error_rate(),
             by_category: categories(&total),
             by_prompt,
-            trend: series(query.range, bucket, points, None, |bucket, measures| ErrorPoint {
+            trend: series(query.range, bucket, points.rows, None, |bucket, measures| ErrorPoint {
                 bucket,
                 executions: measures.executions(),
                 errors: measures.failed(),
@@ -169,6 +174,7 @@ impl Analytics {
                     http_status: one.http_status,
                 })
                 .collect(),
+            gaps,
         })
     }
 

@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
-use super::{Analytics, StatsQuery, Tally, UsageStats, by_cost, merged, series, total};
-use crate::aggregate::Dimension;
+use super::{Analytics, Gaps, StatsQuery, Tally, UsageStats, by_cost, merged, series, total};
+use crate::aggregate::{Detail, Dimension, Measures};
 use crate::error::{Error, Result};
 use crate::id::PromptId;
 use crate::slug::Slug;
@@ -77,7 +77,7 @@ pub struct VersionSlice {
 
 impl Analytics {
     /// The numbers of [`Analytics::usage_stats`] for one prompt, which takes the place of a prompt in the
-    /// filter, and its days and versions: three aggregates. Where nobody names a range:
+    /// filter, and its days and versions: four aggregates. Where nobody names a range:
     /// [`Analytics::PERFORMANCE_DAYS`].
     ///
     /// # Errors
@@ -97,29 +97,29 @@ impl Analytics {
         };
         let mut query = query.clone();
         query.filter.prompt = Some(id);
-        let parts = self.rows(&query, &[Dimension::Environment, Dimension::Version], None).await?;
-        if slug.is_none() && parts.is_empty() {
+        let environments = self.ask(&query, &[Dimension::Environment], None, Detail::Full).await?;
+        if slug.is_none() && environments.rows.is_empty() {
             return Err(Error::not_found(format!("there is no prompt {id}")));
         }
-        let models = self.rows(&query, &[Dimension::Model], None).await?;
+        let versions = self.ask(&query, &[Dimension::Version], None, Detail::Sums).await?;
+        let models = self.ask(&query, &[Dimension::Model], None, Detail::Sums).await?;
         let bucket = self.bucket(BucketWidth::Day);
-        let days = self.rows(&query, &[], Some(bucket)).await?;
+        let days = self.ask(&query, &[], Some(bucket), Detail::Sums).await?;
 
-        let total = total(&query, &parts);
+        let gaps = Gaps::of([&environments, &versions, &models, &days]);
+        let total = total(&query, &environments.rows);
         let no_uses = total.uses.map(|_| 0);
-        let versions = by_cost(merged(&parts, |key| key.version));
+        let day = |day, measures: &Measures| DaySlice { day, tally: measures.into() };
         Ok(PromptPerformance {
             prompt: slug.map_or_else(|| id.to_string(), |slug| slug.to_string()),
             stats: UsageStats::new(
                 &total,
-                merged(&parts, |key| key.environment.clone()),
-                merged(&models, |key| key.model.clone()),
+                merged(&environments.rows, |key| key.environment.clone()),
+                merged(&models.rows, |key| key.model.clone()),
+                gaps,
             ),
-            cost_by_day: series(query.range, bucket, days, no_uses, |day, measures| DaySlice {
-                day,
-                tally: measures.into(),
-            })?,
-            by_version: versions
+            cost_by_day: series(query.range, bucket, days.rows, no_uses, day)?,
+            by_version: by_cost(merged(&versions.rows, |key| key.version))
                 .into_iter()
                 .map(|(version, measures)| VersionSlice {
                     key: version.to_string(),

@@ -209,6 +209,8 @@ async fn usage_stats_are_what_a_hand_count_says() {
                 slice("large", Value::Null, 3, "0.2", 1, 2),
                 slice("small", Value::Null, 5, "0.1", 1, 3),
             ],
+            "rounded": false,
+            "missing_before": null,
         })
     );
 }
@@ -238,14 +240,17 @@ async fn an_empty_store_has_no_rates_and_costs_nothing() {
             "time_to_first_token_ms": none,
             "by_environment": [],
             "by_model": [],
+            "rounded": false,
+            "missing_before": null,
         })
     );
     for by in GroupBy::ALL {
         assert_eq!(
             json(&analytics.cost_breakdown(*by, &all).await.unwrap()),
             json!({
-                "by": by.as_str(), "rows": [], "total_cost_usd": "0", "total_priced": 0,
-                "total_unpriced": 0,
+                "by": by.as_str(), "rows": [], "rest": null, "total_executions": 0,
+                "total_cost_usd": "0", "total_priced": 0, "total_unpriced": 0,
+                "rounded": false, "missing_before": null,
             })
         );
     }
@@ -254,9 +259,10 @@ async fn an_empty_store_has_no_rates_and_costs_nothing() {
         json!({
             "total_executions": 0, "finished": 0, "errors": 0, "error_rate": null,
             "by_category": [], "by_prompt": [], "trend": [], "recent": [],
+            "rounded": false, "missing_before": null,
         })
     );
-    assert_eq!(analytics.top_prompts(TopBy::default(), 10, &all).await.unwrap(), []);
+    assert_eq!(analytics.top_prompts(TopBy::default(), 10, &all).await.unwrap().rows, []);
     let day = between("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
     assert_eq!(analytics.error_analysis(&day, None).await.unwrap().trend.len(), 24);
 }
@@ -273,7 +279,7 @@ async fn uses_are_unknown_where_the_filter_names_what_only_an_execution_has() {
     let refused = fixture.analytics().top_prompts(TopBy::Uses, 10, &query).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid);
     let top = fixture.analytics().top_prompts(TopBy::Errors, 10, &query).await.unwrap();
-    assert_eq!(top.len(), 2);
+    assert_eq!(top.rows.len(), 2);
 }
 
 #[tokio::test]
@@ -363,7 +369,13 @@ async fn costs_are_broken_down_by_each_thing() {
     assert_eq!(answers["model"], ["large=0.2 2", "small=0.1 3"]);
     assert_eq!(answers["provider"], ["openai=0.3 5"]);
     assert_eq!(answers["environment"], ["production=0.3 4", "staging=0 1"]);
-    assert_eq!(answers["day"], ["2026-03-28=0.1 0", "2026-03-29=0.2 4", "2026-03-31=0 1"]);
+    assert_eq!(
+        answers["day"],
+        ["2026-03-28=0.1 0", "2026-03-29=0.2 4", "2026-03-30=0 0", "2026-03-31=0 1"]
+    );
+    // From 23:00 to 00:00 three days later, less the hour that the clocks skip.
+    assert_eq!(answers["hour"].len(), 49);
+    answers.get_mut("hour").unwrap().retain(|row| !row.ends_with("=0 0"));
     assert_eq!(
         answers["hour"],
         [
@@ -384,13 +396,135 @@ async fn costs_are_broken_down_by_each_thing() {
         })
     );
     let costs = analytics.cost_breakdown(GroupBy::Prompt, &all).await.unwrap();
-    assert_eq!(costs.rows[1].key, fixture.alpha.to_string());
+    assert_eq!(costs.rows[1].key, Some(fixture.alpha.to_string()));
+}
+
+#[tokio::test]
+async fn sessions_and_users_are_listed_by_cost_with_those_that_have_none() {
+    let store = Arc::new(MemoryStore::new());
+    let prompt = prompt(&store, "alpha").await;
+    let mut records: Vec<Record> = Vec::new();
+    for (session, user, usd) in [
+        (Some("a"), Some("ada"), Some("0.1")),
+        (Some("a"), None, Some("0.2")),
+        (Some("(none)"), Some("ada"), Some("0.05")),
+        (None, None, Some("0.15")),
+        (Some("c"), None, None),
+        (Some("d"), None, Some("0.01")),
+    ] {
+        let label = |text: Option<&str>| text.map(|text| text.parse().unwrap());
+        let mut attribution = of(prompt, 1, "test");
+        (attribution.session, attribution.user) = (label(session), label(user));
+        let call = call(attribution, "small", "2026-03-28T22:30:00Z");
+        records.push(done(call, Status::Success, usd).into());
+    }
+    store.append(&records).await.unwrap();
+    let analytics = Analytics::new(store);
+    let all = StatsQuery::default();
+    let costs = analytics.cost_breakdown(GroupBy::Session, &all).await.unwrap();
+    let short = |costs: &CostBreakdown| {
+        let row = |row: &CostRow| (row.key.clone(), row.cost_usd.to_string());
+        costs.rows.iter().map(row).collect::<Vec<_>>()
+    };
+    let some = |key: &str, usd: &str| (Some(key.to_owned()), usd.to_owned());
+    let none = |usd: &str| (None, usd.to_owned());
+    let sessions = [some("a", "0.3"), none("0.15"), some("(none)", "0.05"), some("d", "0.01")];
+    assert_eq!(short(&costs)[..4], sessions);
+    assert_eq!(costs.rows[1].label, "(none)");
+    let users = analytics.cost_breakdown(GroupBy::User, &all).await.unwrap();
+    assert_eq!(short(&users), [none("0.36"), some("ada", "0.15")]);
+
+    assert_eq!(costs.clone().first(5), costs);
+    let first = costs.first(2);
+    assert_eq!(short(&first), sessions[..2]);
+    let cut = first.first(1);
+    assert_eq!(short(&cut), sessions[..1]);
+    assert_eq!(
+        json(&cut.rest),
+        json!({
+            "rows": 4, "executions": 4, "cost_usd": "0.21", "priced": 3, "unpriced": 1,
+            "input_tokens": 0, "output_tokens": 0,
+        })
+    );
+    assert_eq!(cut.total_cost_usd.to_string(), "0.51");
+}
+
+#[tokio::test]
+async fn hours_without_calls_are_in_the_breakdown_too() {
+    let analytics = fixture().await.analytics();
+    // The clocks are put forward at 01:00 UTC.
+    let query = between("2026-03-28T22:00:00Z", "2026-03-29T02:00:00Z");
+    let costs = analytics.cost_breakdown(GroupBy::Hour, &query).await.unwrap();
+    let row = |row: &CostRow| format!("{} {}", row.label, row.executions);
+    assert_eq!(
+        costs.rows.iter().map(row).collect::<Vec<_>>(),
+        [
+            "2026-03-28T23:00+01:00 1",
+            "2026-03-29T00:00+01:00 1",
+            "2026-03-29T01:00+01:00 0",
+            "2026-03-29T03:00+02:00 1",
+        ]
+    );
+    let long = between("1900-01-01T00:00:00Z", "2026-01-01T00:00:00Z");
+    let refused = analytics.cost_breakdown(GroupBy::Hour, &long).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn no_question_reads_more_than_it_shows() {
+    let fixture = fixture().await;
+    let (analytics, explanation) = fixture.analytics().explained();
+    let all = StatsQuery::default();
+    let asked = || {
+        let short = |one: Explained| {
+            let Explained { query, .. } = one;
+            let by: Vec<_> = query.group_by.iter().map(|by| format!("{by:?}")).collect();
+            let bucket = query.bucket.map(|bucket| bucket.width.to_string());
+            format!("{} {} {:?}", by.join("+"), bucket.unwrap_or_default(), query.detail)
+        };
+        explanation.take().into_iter().map(short).collect::<Vec<_>>()
+    };
+    analytics.usage_stats(&all).await.unwrap();
+    assert_eq!(asked(), ["Environment  Full", "Model  Sums"]);
+    analytics.prompt_performance(fixture.alpha, &all).await.unwrap();
+    assert_eq!(asked(), ["Environment  Full", "Version  Sums", "Model  Sums", " day Sums"]);
+    for by in GroupBy::ALL {
+        analytics.cost_breakdown(*by, &all).await.unwrap();
+        let found = asked();
+        assert_eq!(found.len(), 1, "{by}");
+        assert!(found[0].ends_with("Sums"), "{by}: {found:?}");
+    }
+    analytics.error_analysis(&all, None).await.unwrap();
+    assert_eq!(asked(), ["Prompt  Sums", " day Sums"]);
+    analytics.top_prompts(TopBy::Cost, 1, &all).await.unwrap();
+    assert_eq!(asked(), ["Prompt  Sums"]);
+    assert_eq!(asked(), Vec::<String>::new());
+}
+
+#[test]
+fn an_answer_of_several_parts_leaves_out_what_any_of_them_does() {
+    let part = |rounded, missing_before| Aggregate {
+        reading: crate::aggregate::Reading { rounded, missing_before, ..Default::default() },
+        ..Aggregate::default()
+    };
+    let (early, late) = (Some(at("2026-01-01T00:00:00Z")), Some(at("2026-02-01T00:00:00Z")));
+    assert_eq!(Gaps::of([&part(false, None), &part(false, None)]), Gaps::default());
+    let gaps = Gaps::of([&part(true, None), &part(false, late), &part(false, early)]);
+    assert_eq!(gaps, Gaps { rounded: true, missing_before: late });
+    assert_eq!(
+        json(&gaps),
+        json!({
+            "rounded": true, "missing_before": "2026-02-01T00:00:00.000000Z",
+        })
+    );
 }
 
 #[test]
 fn a_breakdown_or_ranking_that_is_not_known_is_refused_with_those_that_are() {
     let refused = "team".parse::<GroupBy>().unwrap_err().to_string();
-    assert!(refused.contains("prompt, version, model, provider, environment, hour, day"));
+    assert!(
+        refused.contains("prompt, version, model, provider, environment, hour, day, session, user")
+    );
     let refused = "speed".parse::<TopBy>().unwrap_err().to_string();
     assert!(refused.contains("uses, cost, errors"), "{refused}");
 }
@@ -496,7 +630,7 @@ async fn prompts_are_ranked_by_uses_cost_and_errors() {
     let (analytics, all) = (fixture.analytics(), StatsQuery::default());
     let uses = analytics.top_prompts(TopBy::Uses, 10, &all).await.unwrap();
     assert_eq!(
-        json(&uses),
+        json(&uses.rows),
         json!([
             {
                 "rank": 1, "key": fixture.alpha, "label": "alpha", "uses": 3, "executions": 5,
@@ -508,7 +642,7 @@ async fn prompts_are_ranked_by_uses_cost_and_errors() {
             },
         ])
     );
-    let labels = |rows: Vec<TopRow>| rows.into_iter().map(|row| row.label).collect::<Vec<_>>();
+    let labels = |top: TopPrompts| top.rows.into_iter().map(|row| row.label).collect::<Vec<_>>();
     let gone = fixture.gone.to_string();
     let cost = analytics.top_prompts(TopBy::Cost, 10, &all).await.unwrap();
     assert_eq!(labels(cost), ["beta", "alpha", &gone]);
@@ -528,7 +662,7 @@ async fn names_are_found_beyond_the_first_page_of_prompts() {
     store.append(&[render(of(last, 1, "test"), "2026-01-01T00:00:00Z")]).await.unwrap();
     let all = StatsQuery::default();
     let top = Analytics::new(store).top_prompts(TopBy::Uses, 10, &all).await.unwrap();
-    assert_eq!(top[0].label, "z");
+    assert_eq!(top.rows[0].label, "z");
 }
 
 #[tokio::test]
@@ -594,8 +728,8 @@ async fn random_records_are_answered_as_plain_loops_count_them() {
     let costs = analytics.cost_breakdown(GroupBy::Model, &query).await.unwrap();
     assert_eq!(costs.rows.len(), 3);
     for row in &costs.rows {
-        assert_eq!(row.cost_usd, usd(&|one| *one.model == *row.key));
-        assert_eq!(row.executions, count(&|one| *one.model == *row.key));
+        assert_eq!(row.cost_usd, usd(&|one| *one.model == *row.label));
+        assert_eq!(row.executions, count(&|one| *one.model == *row.label));
     }
     assert!(costs.rows.is_sorted_by(|a, b| a.cost_usd >= b.cost_usd));
 

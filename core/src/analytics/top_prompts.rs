@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 
 use serde::Serialize;
 
-use super::{Analytics, StatsQuery, Tally};
-use crate::aggregate::Dimension;
+use super::{Analytics, Gaps, StatsQuery, Tally};
+use crate::aggregate::{Detail, Dimension};
 use crate::error::{Error, Result};
 use crate::status::named;
 
@@ -29,7 +29,17 @@ impl Default for TopBy {
     }
 }
 
-/// One prompt of [`Analytics::top_prompts`].
+/// The answer of [`Analytics::top_prompts`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct TopPrompts {
+    /// The prompts, the first first.
+    pub rows: Vec<TopRow>,
+    /// What the answer leaves out.
+    #[serde(flatten)]
+    pub gaps: Gaps,
+}
+
+/// One prompt of [`TopPrompts`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TopRow {
     /// Its place, from 1.
@@ -59,14 +69,16 @@ impl Analytics {
         by: TopBy,
         limit: usize,
         query: &StatsQuery,
-    ) -> Result<Vec<TopRow>> {
+    ) -> Result<TopPrompts> {
         if by == TopBy::Uses && query.filter.needs_execution() {
             return Err(Error::invalid(
                 "prompts cannot be ranked by uses of one provider, model or status, which only an \
                  execution has; rank by cost or errors",
             ));
         }
-        let mut found = self.rows(query, &[Dimension::Prompt], None).await?;
+        let answer = self.ask(query, &[Dimension::Prompt], None, Detail::Sums).await?;
+        let gaps = Gaps::of([&answer]);
+        let mut found = answer.rows;
         found.retain(|row| match by {
             TopBy::Uses => row.measures.uses.is_some_and(|uses| uses > 0),
             TopBy::Cost => row.measures.executions() > 0,
@@ -98,6 +110,6 @@ impl Analytics {
         });
         rows.truncate(limit);
         rows.iter_mut().zip(1..).for_each(|(row, rank)| row.rank = rank);
-        Ok(rows)
+        Ok(TopPrompts { rows, gaps })
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Analytics, Durations, Slice, StatsQuery, merged, slices, total};
-use crate::aggregate::{Dimension, Measures, TokenSums, ratio};
+use super::{Analytics, Durations, Gaps, Slice, StatsQuery, merged, slices, total};
+use crate::aggregate::{Detail, Dimension, Measures, TokenSums, ratio};
 use crate::error::Result;
 use crate::label::Label;
 use crate::money::Usd;
@@ -43,6 +43,9 @@ pub struct UsageStats {
     pub by_environment: Vec<Slice>,
     /// Asked models, by cost descending; uses are not known of a model.
     pub by_model: Vec<Slice>,
+    /// What the answer leaves out.
+    #[serde(flatten)]
+    pub gaps: Gaps,
 }
 
 /// Executions by status.
@@ -98,6 +101,7 @@ impl UsageStats {
         total: &Measures,
         by_environment: BTreeMap<Label, Measures>,
         by_model: BTreeMap<Label, Measures>,
+        gaps: Gaps,
     ) -> Self {
         Self {
             total_uses: total.uses,
@@ -120,6 +124,7 @@ impl UsageStats {
             time_to_first_token_ms: (&total.time_to_first_token_ms).into(),
             by_environment: slices(by_environment),
             by_model: slices(by_model),
+            gaps,
         }
     }
 }
@@ -128,12 +133,13 @@ impl Analytics {
     /// Uses, executions, rates, cost, tokens and durations, in all and by environment and model: two
     /// queries. Where nobody names a range: of all time.
     pub async fn usage_stats(&self, query: &StatsQuery) -> Result<UsageStats> {
-        let environments = self.rows(query, &[Dimension::Environment], None).await?;
-        let models = self.rows(query, &[Dimension::Model], None).await?;
+        let environments = self.ask(query, &[Dimension::Environment], None, Detail::Full).await?;
+        let models = self.ask(query, &[Dimension::Model], None, Detail::Sums).await?;
         Ok(UsageStats::new(
-            &total(query, &environments),
-            merged(&environments, |key| key.environment.clone()),
-            merged(&models, |key| key.model.clone()),
+            &total(query, &environments.rows),
+            merged(&environments.rows, |key| key.environment.clone()),
+            merged(&models.rows, |key| key.model.clone()),
+            Gaps::of([&environments, &models]),
         ))
     }
 }

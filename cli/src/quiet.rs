@@ -1,0 +1,58 @@
+//! A series over time as people read it: without its empty ends, and with long silences in one line.
+
+use crate::table::number;
+
+/// What is shown of a series.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Shown<'a, T> {
+    /// A point.
+    Point(&'a T),
+    /// So many points without anything, one after the other.
+    Quiet(usize),
+}
+
+/// The most quiet points in a row that are shown one by one.
+const FEW: usize = 24;
+
+/// What to show of `points`: from the first that is busy to the last.
+pub(crate) fn shown<T>(points: &[T], busy: impl Fn(&T) -> bool) -> Vec<Shown<'_, T>> {
+    let (Some(first), Some(last)) = (points.iter().position(&busy), points.iter().rposition(&busy))
+    else {
+        return Vec::new();
+    };
+    let mut shown = Vec::new();
+    for run in points[first..=last].chunk_by(|a, b| !busy(a) && !busy(b)) {
+        if run.len() > FEW {
+            shown.push(Shown::Quiet(run.len()));
+        } else {
+            shown.extend(run.iter().map(Shown::Point));
+        }
+    }
+    shown
+}
+
+/// What a table says of so many quiet points, in the column of their names.
+pub(crate) fn without_calls(many: usize) -> String {
+    format!("… {} without calls", number(u64::try_from(many).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quiet_ends_are_left_out_and_long_silences_are_one_line() {
+        let busy = |point: &u32| *point > 0;
+        assert_eq!(shown(&[0, 0], busy), []);
+        assert_eq!(shown(&[0, 1, 0, 2, 0], busy), [1, 0, 2].each_ref().map(Shown::Point));
+        let mut points = vec![0; FEW + 1];
+        points.insert(0, 1);
+        points.push(2);
+        assert_eq!(
+            shown(&points, busy),
+            [Shown::Point(&1), Shown::Quiet(FEW + 1), Shown::Point(&2)]
+        );
+        points.remove(1);
+        assert_eq!(shown(&points, busy).len(), FEW + 2);
+    }
+}
