@@ -3,13 +3,14 @@
 use clap::{Args, Subcommand};
 use owo_colors::OwoColorize;
 use prompt_engine::{
-    Cost, Cursor, ExecutionId, Label, LlmExecution, PageQuery, PastCost, RecordQuery, Status,
+    Cost, Cursor, ExecutionId, Label, LlmExecution, Page, PageQuery, PastCost, RecordQuery, Status,
     TimeRange, UsageId,
 };
 
 use serde_json::Value;
 
 use crate::context::Context;
+use crate::explain::say_missing;
 use crate::failure::Failure;
 use crate::filters::{FilterArgs, RangeArgs};
 use crate::output::{self, heading, printable, say};
@@ -23,7 +24,8 @@ use crate::table::{
 pub(crate) enum ExecutionsCommand {
     /// List calls, newest first.
     #[command(
-        after_help = "Example:\n  prompt-engine executions list --status error --last 24h --json"
+        after_help = "Example:\n  prompt-engine executions list --status error --last 24h --json\n  \
+        prompt-engine executions list --slowest -n 10 --prompt welcome"
     )]
     List(Box<ListArgs>),
     /// Show one call with its texts.
@@ -45,6 +47,9 @@ pub(crate) struct ListArgs {
     /// Only of this usage.
     #[arg(long, value_name = "ID")]
     usage: Option<UsageId>,
+    /// Those that took longest instead, the slowest first.
+    #[arg(long, conflicts_with_all = ["cursor", "usage"])]
+    slowest: bool,
     #[command(flatten)]
     list: RecordListArgs,
 }
@@ -62,7 +67,7 @@ pub(crate) struct RecordListArgs {
     #[arg(long, value_name = "NAME", help_heading = "Which records")]
     pub(crate) user: Option<Label>,
     /// How many at most.
-    #[arg(long, value_name = "NUMBER", default_value_t = 50,
+    #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 50,
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) limit: u32,
     /// Where the page before ended, as it said.
@@ -110,7 +115,13 @@ async fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
     let mut query = args.list.query(&engine).await?;
     query.filter.statuses.clone_from(&args.status);
     query.usage = args.usage;
-    let page = engine.store().list_executions(&query).await?;
+    let page = if args.slowest {
+        let RecordQuery { range, filter, .. } = &query;
+        let items = engine.store().slowest_executions(range, filter, query.page.limit).await?;
+        Page { items, next: None }
+    } else {
+        engine.store().list_executions(&query).await?
+    };
     let mut slugs = Slugs::default();
     if context.json() {
         let mut lines = Vec::new();
@@ -137,8 +148,14 @@ async fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
                 cell(latency(one.latency_ms)),
             ]);
         }
-        whole_ids(&mut rows, &[3, 5, 7]);
+        whole_ids(&mut rows, if args.slowest { &[3, 5, 6] } else { &[3, 5, 7] });
         show(&rows)?;
+    }
+    if args.slowest
+        && let Some(horizon) = engine.store().raw_horizon().await?
+        && query.range.from.is_none_or(|from| from < horizon)
+    {
+        say_missing(horizon);
     }
     say_next(page.next.as_ref());
     Ok(())
