@@ -1,6 +1,7 @@
 //! The command line of PromptEngine: one file per command, this one parses and dispatches.
 //! Invariant: every refusal is one sentence on stderr; exit code 2 for usage, 1 for failure.
 
+mod compare;
 mod completions;
 mod context;
 mod costs;

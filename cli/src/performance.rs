@@ -1,19 +1,23 @@
 //! `performance`: how one prompt did, by day, version and model.
 
 use clap::Args;
-use prompt_engine::analytics::DaySlice;
+use prompt_engine::analytics::{DaySlice, PromptPerformance};
 use prompt_engine::{Analytics, Slug, StatsQuery, TimeRange};
 
+use crate::compare;
 use crate::context::Context;
+use crate::explain::ExplainArgs;
 use crate::failure::Failure;
 use crate::filters::{MoreFilterArgs, RangeArgs};
 use crate::output::{self, heading, say};
+use crate::quiet::{Shown, shown, without_calls};
 use crate::stats;
 use crate::table::{bar, cell, cost, milliseconds, number, percent, share, show, table};
 
 /// Which prompt.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  prompt-engine performance welcome --last 30d")]
+#[command(after_help = "Example:\n  prompt-engine performance welcome --last 30d\n  \
+    prompt-engine performance welcome --versions 3,4")]
 pub(crate) struct PerformanceArgs {
     /// The prompt.
     #[arg(required_unless_present = "prompt", conflicts_with = "prompt")]
@@ -21,10 +25,15 @@ pub(crate) struct PerformanceArgs {
     /// The prompt, as with other commands.
     #[arg(long, value_name = "SLUG")]
     prompt: Option<Slug>,
+    /// Show two versions side by side, and what the second differs by.
+    #[arg(long, value_name = "FIRST,SECOND", value_parser = parse_versions)]
+    versions: Option<[u32; 2]>,
     #[command(flatten)]
     range: RangeArgs,
     #[command(flatten)]
     filter: MoreFilterArgs,
+    #[command(flatten)]
+    explain: ExplainArgs,
 }
 
 pub(crate) async fn run(args: PerformanceArgs, context: &Context) -> Result<(), Failure> {
@@ -34,11 +43,40 @@ pub(crate) async fn run(args: PerformanceArgs, context: &Context) -> Result<(), 
     let engine = context.open().await?;
     engine.prompts().get(&slug).await?;
     let query = StatsQuery { range, filter: args.filter.filter() };
-    let answer = engine.analytics().in_zone(zone).prompt_performance(&slug, &query).await?;
-    if context.json() {
-        return output::document(&answer);
+    let (analytics, explanation) = ExplainArgs::analytics(&engine, zone);
+    let said = args.range.said(range, &format!("The last {} days", Analytics::PERFORMANCE_DAYS))?;
+    if let Some(versions) = args.versions {
+        let answer = analytics.compare_versions(&slug, versions, &query).await?;
+        if context.json() {
+            output::document(&answer)?;
+        } else {
+            heading(format_args!("{}: {said}", answer.prompt))?;
+            let [first, second] = versions.map(|number| format!("v{number}"));
+            compare::print(&answer.changes, &first, &second)?;
+        }
+    } else {
+        let answer = analytics.prompt_performance(&slug, &query).await?;
+        if context.json() {
+            output::document(&answer)?;
+        } else {
+            heading(format_args!("{}: {said}", answer.prompt))?;
+            print(&answer)?;
+        }
     }
-    heading(&answer.prompt)?;
+    args.explain.say(&explanation);
+    Ok(())
+}
+
+fn parse_versions(text: &str) -> Result<[u32; 2], String> {
+    let version = |text: &str| text.trim().parse().ok().filter(|number| *number > 0);
+    text.split_once(',')
+        .and_then(|(first, second)| Some([version(first)?, version(second)?]))
+        .filter(|[first, second]| first != second)
+        .ok_or_else(|| "write the numbers of two versions, such as 3,4".to_owned())
+}
+
+/// Prints the numbers for people.
+fn print(answer: &PromptPerformance) -> Result<(), Failure> {
     stats::print(&answer.stats)?;
     if !answer.by_version.is_empty() {
         say("")?;
@@ -57,18 +95,22 @@ pub(crate) async fn run(args: PerformanceArgs, context: &Context) -> Result<(), 
         }
         show(&rows)?;
     }
-    // Days before the first call and after the last say nothing to people.
     let busy =
         |day: &DaySlice| day.tally.executions > 0 || day.tally.uses.is_some_and(|uses| uses > 0);
-    let first = answer.cost_by_day.iter().position(busy);
-    let last = answer.cost_by_day.iter().rposition(busy);
-    if let (Some(first), Some(last)) = (first, last) {
+    let days = shown(&answer.cost_by_day, busy);
+    if !days.is_empty() {
         say("")?;
         heading("By day")?;
-        let days = &answer.cost_by_day[first..=last];
-        let most = days.iter().map(|day| day.tally.executions).max().unwrap_or(0);
+        let most = answer.cost_by_day.iter().map(|day| day.tally.executions).max().unwrap_or(0);
         let mut rows = table(&["Day", ">Uses", ">Calls", ">Cost", ""]);
         for day in days {
+            let day = match day {
+                Shown::Point(day) => day,
+                Shown::Quiet(many) => {
+                    rows.add_row([cell(without_calls(many))]);
+                    continue;
+                }
+            };
             let tally = &day.tally;
             rows.add_row([
                 cell(&day.day),

@@ -6,32 +6,62 @@ use owo_colors::OwoColorize;
 use prompt_engine::analytics::{Durations, Slice, UsageStats};
 use prompt_engine::{StatsQuery, TimeRange};
 
+use crate::compare::{self, Against};
 use crate::context::Context;
+use crate::explain::ExplainArgs;
 use crate::failure::Failure;
-use crate::filters::{FilterArgs, RangeArgs};
+use crate::filters::{FilterArgs, RangeArgs, bounds};
 use crate::output::{self, heading, say};
 use crate::table::{bar, cell, cost, facts, milliseconds, number, percent, show, table};
 
 /// Which records count.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  prompt-engine stats --last 7d --env production\n  \
+    prompt-engine stats --last 7d --compare previous\n  \
     prompt-engine stats --from 2026-01-01 --to 2026-02-01 --tz Europe/Berlin --json")]
 pub(crate) struct StatsArgs {
+    /// Show the figures beside those of the time of the same length before.
+    #[arg(long, value_name = "WITH")]
+    compare: Option<Against>,
     #[command(flatten)]
     range: RangeArgs,
     #[command(flatten)]
     filter: FilterArgs,
+    #[command(flatten)]
+    explain: ExplainArgs,
 }
 
 pub(crate) async fn run(args: StatsArgs, context: &Context) -> Result<(), Failure> {
     let (zone, range) = (args.range.zone()?, args.range.range(TimeRange::all())?);
+    if args.compare.is_some() && (range.from.is_none() || range.to.is_none()) {
+        return Err(Failure::usage(
+            "--compare needs a range with a start and an end: --last 7d, or --from and --to",
+        ));
+    }
     let engine = context.open().await?;
     let query = StatsQuery { range, filter: args.filter.filter(&engine).await? };
-    let stats = engine.analytics().in_zone(zone).usage_stats(&query).await?;
-    if context.json() {
-        return output::document(&stats);
+    let (analytics, explanation) = ExplainArgs::analytics(&engine, zone);
+    if let Some(Against::Previous) = args.compare {
+        let compared = analytics.compare(&query).await?;
+        if context.json() {
+            output::document(&compared)?;
+        } else {
+            heading(format_args!("{} (now)", args.range.said(range, "All time")?))?;
+            heading(format_args!("{} (before)", bounds(compared.range_before, zone)))?;
+            compare::print(&compared.changes, "Before", "Now")?;
+        }
+        args.explain.say(&explanation);
+        return Ok(());
     }
-    print(&stats)
+    let stats = analytics.usage_stats(&query).await?;
+    if context.json() {
+        output::document(&stats)?;
+    } else {
+        heading(args.range.said(range, "All time")?)?;
+        print(&stats)?;
+    }
+    args.explain.say(&explanation);
+    Ok(())
 }
 
 /// Prints the numbers for people.

@@ -20,6 +20,7 @@ use crate::slug::Slug;
 use crate::store::Store;
 use crate::time::{Bucket, BucketWidth, TimeRange, Timestamp, Zone};
 
+mod comparison;
 mod cost_breakdown;
 mod error_analysis;
 mod explain;
@@ -27,6 +28,7 @@ mod prompt_performance;
 mod top_prompts;
 mod usage_stats;
 
+pub use comparison::{Change, Changes, Comparison, VersionComparison};
 pub use cost_breakdown::{CostBreakdown, CostRest, CostRow, GroupBy};
 pub use error_analysis::{CategoryRow, ErrorAnalysis, ErrorPoint, FailedExecution, PromptErrors};
 pub use explain::{Explained, Explanation, Gaps};

@@ -1,5 +1,7 @@
 //! Expectations computed by hand, and a recount of seeded random records by plain loops.
 
+mod comparison;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -498,6 +500,8 @@ async fn no_question_reads_more_than_it_shows() {
     assert_eq!(asked(), ["Prompt  Sums", " day Sums"]);
     analytics.top_prompts(TopBy::Cost, 1, &all).await.unwrap();
     assert_eq!(asked(), ["Prompt  Sums"]);
+    analytics.compare(&between("2026-03-29T00:00:00Z", "2026-03-30T00:00:00Z")).await.unwrap();
+    assert_eq!(asked(), ["  Full", "  Full"]);
     assert_eq!(asked(), Vec::<String>::new());
 }
 
@@ -769,4 +773,7 @@ async fn every_answer_can_be_sent_to_another_thread() {
     sent(analytics.cost_breakdown(GroupBy::Day, &all)).await.unwrap();
     sent(analytics.error_analysis(&all, None)).await.unwrap();
     sent(analytics.top_prompts(TopBy::Cost, 1, &all)).await.unwrap();
+    let day = between("2026-03-29T00:00:00Z", "2026-03-30T00:00:00Z");
+    sent(analytics.compare(&day)).await.unwrap();
+    sent(analytics.compare_versions(fixture.alpha, [1, 2], &all)).await.unwrap_err();
 }
