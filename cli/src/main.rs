@@ -20,6 +20,7 @@ mod performance;
 mod prices;
 mod progress;
 mod prompt;
+mod prune;
 mod quiet;
 mod record_json;
 mod render;
@@ -90,6 +91,8 @@ enum Command {
     /// Look at recorded calls of models.
     #[command(subcommand)]
     Executions(executions::ExecutionsCommand),
+    /// Delete old texts and old records; what they add up to stays.
+    Prune(prune::PruneArgs),
     /// Look at, set and bring up to date the prices of models.
     #[command(subcommand)]
     Prices(prices::PricesCommand),
@@ -135,6 +138,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Top(args) => top::run(args, &context).await,
         Command::Usages(command) => usages::run(command, &context).await,
         Command::Executions(command) => executions::run(command, &context).await,
+        Command::Prune(args) => prune::run(args, &context).await,
         Command::Prices(command) => prices::run(command, &context).await,
         Command::Import(args) => import::run(args, &context).await,
         Command::Export(args) => export::run(args, &context).await,

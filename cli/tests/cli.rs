@@ -555,6 +555,7 @@ fn every_command_shows_an_example() {
         &["usages", "show", "--help"],
         &["executions", "list", "--help"],
         &["executions", "show", "--help"],
+        &["prune", "--help"],
         &["prices", "list", "--help"],
         &["prices", "set", "--help"],
         &["import", "--help"],

@@ -1,0 +1,101 @@
+//! `prune` as people and scripts run it.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod place;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+
+use place::Place;
+
+const DAY: u64 = 86_400;
+
+/// A place with a call of each of these ages in days.
+fn with_calls(ages: &[u64]) -> Place {
+    let place = Place::with_prompt();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let rows: Vec<_> = ages.iter().map(|days| format!("{},answer\n", now - days * DAY)).collect();
+    std::fs::write(place.path().join("c.csv"), format!("at,text\n{}", rows.concat())).unwrap();
+    let map = "created_at=at,response_content=text";
+    let set = "prompt=welcome,provider=openai,model=gpt-4o";
+    place.ok(&["import", "c.csv", "--map", map, "--set", set]);
+    place
+}
+
+const BOTH: [&str; 5] = ["prune", "--payloads-older-than", "30d", "--raw-older-than", "26w"];
+
+#[test]
+fn nothing_is_deleted_without_apply() {
+    let place = with_calls(&[1, 40, 50, 200, 300]);
+    let said = place.ok(&BOTH);
+    assert!(
+        said.contains("Would delete 2 renders and 2 calls, with their texts, from before"),
+        "{said}"
+    );
+    assert!(said.contains("the texts of at most 4 other records from before 2"), "{said}");
+    assert!(said.ends_with("Nothing was deleted; --apply deletes it.\n"), "{said}");
+    let preview = place.json(&BOTH);
+    assert_eq!(preview["applied"], false);
+    assert_eq!((&preview["usages"], &preview["executions"]), (&json!(2), &json!(2)));
+    assert_eq!((&preview["payloads_at_most"], &preview["payloads"]), (&json!(4), &json!(null)));
+    assert_eq!(place.lines(&["executions", "list"]).len(), 5);
+}
+
+#[test]
+fn what_is_old_goes_and_the_rest_stays() {
+    let place = with_calls(&[1, 40, 50, 200, 300]);
+    let said = place.ok(&[&BOTH[..], &["--apply"]].concat());
+    assert!(
+        said.contains("Deleted 2 renders and 2 calls, with their texts, from before"),
+        "{said}"
+    );
+    assert!(said.contains("What they add up to stays."), "{said}");
+    let listed = place.lines(&["executions", "list"]);
+    assert_eq!(listed.len(), 3);
+    let texts = |at: usize| {
+        let id = listed[at]["id"].as_str().unwrap();
+        place.json(&["executions", "show", id])["response_content"].clone()
+    };
+    assert_eq!((texts(0), texts(1), texts(2)), (json!("answer"), json!(null), json!(null)));
+    let again = place.json(&[&BOTH[..], &["--apply"]].concat());
+    assert_eq!(again["applied"], true);
+    assert_eq!((&again["usages"], &again["payloads"]), (&json!(0), &json!(0)));
+    // What came before is refused now, and lists of all time say what they lack.
+    let output = place.run(&["executions", "list", "--slowest"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("note: records before 2") && said.contains("are missing"), "{said}");
+}
+
+#[test]
+fn texts_alone_may_go() {
+    let place = with_calls(&[1, 40]);
+    let said = place.ok(&["prune", "--payloads-older-than", "12h"]);
+    assert!(said.starts_with("Would delete the texts of at most 4 records"), "{said}");
+    let done = place.json(&["prune", "--payloads-older-than", "12h", "--apply"]);
+    assert_eq!((&done["raw_before"], &done["usages"]), (&json!(null), &json!(0)));
+    assert!(done["payloads"].as_u64().unwrap() >= 2, "{done}");
+    assert_eq!(place.lines(&["executions", "list"]).len(), 2);
+    let said = place.ok(&["prune", "--payloads-older-than", "9w", "--raw-older-than", "30d"]);
+    assert!(said.contains("No more texts would be deleted"), "{said}");
+}
+
+#[test]
+fn an_age_that_makes_no_sense_is_refused() {
+    let place = with_calls(&[1]);
+    for (args, named) in [
+        (&[][..], "--payloads-older-than 30d"),
+        (&["--apply"], "--raw-older-than 180d"),
+        (&["--raw-older-than", "0d"], "--raw-older-than: \"0d\""),
+        (&["--payloads-older-than", "soon"], "--payloads-older-than: \"soon\""),
+        (&["--raw-older-than=-3d"], "-3d"),
+        (&["--raw-older-than", "9999999w"], "year 0001"),
+    ] {
+        let said = place.refused(&[&["prune"], args].concat(), 2);
+        assert!(said.contains(named), "{args:?}: {said}");
+    }
+    assert_eq!(place.lines(&["executions", "list"]).len(), 1);
+    let said = Place::new().refused(&BOTH, 1);
+    assert!(said.contains("there is no store"), "{said}");
+}
