@@ -237,7 +237,7 @@ impl RecordStore for SqliteStore {
             move |_, conn| prune::prune(conn, &prune),
             |_, conn, pruned| {
                 // What was deleted is committed: a vacuum that finds the file busy is for next time.
-                if let Err(error) = conn.execute_batch(VACUUM_PAGES) {
+                if let Err(error) = vacuum(conn) {
                     tracing::debug!(%error, "free pages were not given back");
                 }
                 Ok(pruned)
@@ -249,6 +249,14 @@ impl RecordStore for SqliteStore {
     async fn raw_horizon(&self) -> Result<Option<Timestamp>> {
         self.read(|_, conn| optional(meta(conn, RAW_HORIZON)?, moment)).await
     }
+}
+
+/// Gives free pages back. The statement moves one page a step, so it must be stepped to its end.
+fn vacuum(conn: &Connection) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare_cached(VACUUM_PAGES)?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
 }
 
 fn payload<T: DeserializeOwned>(conn: &Connection, id: Option<i64>) -> Outcome<Option<T>> {

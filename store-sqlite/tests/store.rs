@@ -455,3 +455,19 @@ fn urls_say_what_is_wrong_with_them() {
         assert!(error.to_string().contains(word), "{error}");
     }
 }
+
+#[tokio::test]
+async fn pruning_gives_the_space_back() {
+    let (_folder, store) = fresh().await;
+    let calls: Vec<Record> = (0..2_000).map(|n| finished(pending(n)).into()).collect();
+    store.append(&calls).await.unwrap();
+    let conn = Connection::open(store.path()).unwrap();
+    let pages = |name: &str| -> i64 {
+        conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).unwrap()
+    };
+    let full = pages("page_count");
+    let all = Prune { payloads_before: None, raw_before: Some(at(3_000)), limit: 2_000 };
+    assert!(store.prune(&all).await.unwrap().done);
+    assert_eq!(pages("freelist_count"), 0);
+    assert!(pages("page_count") < full / 2, "{} of {full} are left", pages("page_count"));
+}
