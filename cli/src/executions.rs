@@ -16,7 +16,7 @@ use crate::filters::{FilterArgs, RangeArgs};
 use crate::output::{self, heading, printable, say};
 use crate::record_json::{self, Slugs};
 use crate::table::{
-    cell, dollars, facts, milliseconds, moment, number, show, status, table, whole_ids,
+    cell, dollars, facts, milliseconds, moment, number, show, status, table, whole, whole_ids,
 };
 
 /// Look at recorded calls of models.
@@ -149,6 +149,7 @@ async fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
             ]);
         }
         whole_ids(&mut rows, if args.slowest { &[3, 5, 6] } else { &[3, 5, 7] });
+        [6, 7].into_iter().for_each(|index| whole(&mut rows, index));
         show(&rows)?;
     }
     if args.slowest

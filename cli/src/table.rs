@@ -184,6 +184,15 @@ pub(crate) fn whole_ids(table: &mut Table, spare: &[usize]) {
     }
 }
 
+/// Keeps a column on one line: half an amount is another amount.
+pub(crate) fn whole(table: &mut Table, index: usize) {
+    if let Some(column) = table.column_mut(index)
+        && !column.is_hidden()
+    {
+        column.set_constraint(ColumnConstraint::ContentWidth);
+    }
+}
+
 /// Leaves out as few of the columns `spare` as make every other fit on one line, the first first;
 /// none where that takes more than all of them.
 pub(crate) fn make_room(table: &mut Table, spare: &[usize]) {
