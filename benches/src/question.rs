@@ -87,6 +87,8 @@ impl Question {
             Self::Costs(GroupBy::Environment) => "cost_breakdown_environment",
             Self::Costs(GroupBy::Hour) => "cost_breakdown_hour",
             Self::Costs(GroupBy::Day) => "cost_breakdown_day",
+            Self::Costs(GroupBy::Session) => "cost_breakdown_session",
+            Self::Costs(GroupBy::User) => "cost_breakdown_user",
             Self::ErrorAnalysis => "error_analysis",
             Self::TopPrompts => "top_prompts",
             Self::CostsByDayInBerlin => "cost_breakdown_day_berlin",
@@ -131,7 +133,9 @@ impl Question {
             Self::Costs(GroupBy::Environment) => vec![Grouping::Environment],
             Self::Costs(GroupBy::Day) | Self::CostsByDayInBerlin => vec![day],
             // Nobody asks for these here.
-            Self::Costs(GroupBy::Version | GroupBy::Hour) => vec![],
+            Self::Costs(GroupBy::Version | GroupBy::Hour | GroupBy::Session | GroupBy::User) => {
+                vec![]
+            }
             Self::ErrorAnalysis => vec![Grouping::FailingPrompts, day],
             Self::TopPrompts => vec![Grouping::TopPrompts(TOP)],
             Self::PromptXModel => vec![Grouping::PromptModel],
@@ -205,7 +209,9 @@ impl Question {
             Self::ErrorAnalysis => {
                 Reply::Errors(Box::new(analytics.error_analysis(&query, None).await?))
             }
-            Self::TopPrompts => Reply::Top(analytics.top_prompts(TopBy::Uses, TOP, &query).await?),
+            Self::TopPrompts => {
+                Reply::Top(analytics.top_prompts(TopBy::Uses, TOP, &query).await?.rows)
+            }
             Self::PromptXModel => {
                 let query = sums(&[Dimension::Prompt, Dimension::Model], None);
                 Reply::Rows(store.aggregate(&query).await?.rows)
