@@ -306,7 +306,7 @@ async fn records_from_before_the_horizon_here_are_left_out_and_counted() {
     let done = import(&here, &lines).await.unwrap();
     assert!(done.before_horizon > 0 && done.complete);
     assert_eq!(done.before_horizon + done.new_records, done.read.usages + done.read.executions);
-    assert_eq!(here.raw_horizon().await.unwrap(), Some(at(40_000)));
+    assert_eq!(here.raw_horizon().await.unwrap(), Some(at(39_600)));
 }
 
 #[tokio::test]
