@@ -77,6 +77,11 @@ impl From<Located> for Error {
             Fault::Judged(error) if error.kind() == ErrorKind::Corrupt => {
                 (ErrorKind::Corrupt, format!("the redb file {file} holds what was never written"))
             }
+            // A value in the hands of core may be of a form that is not known yet, as rows may.
+            Fault::Judged(error) if error.kind() == ErrorKind::Unsupported => (
+                ErrorKind::Unsupported,
+                format!("the redb file {file} was written by a newer PromptEngine"),
+            ),
             Fault::Judged(_) => {
                 let Fault::Judged(error) = fault else { unreachable!("matched above") };
                 return error;

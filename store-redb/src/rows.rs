@@ -1,12 +1,12 @@
 //! Rows: how a record becomes bytes and comes back. The one place that knows their order, which
 //! `docs/redb-format.md` describes.
 
+use prompt_engine_core::bytes::{Reader, Writer};
 use prompt_engine_core::{
     Attribution, Cost, ErrorCategory, ExecutionId, Label, LlmExecution, PastCost, Status,
     Timestamp, TokenCounts, TokenUsage, UnpricedReason, Usage, UsageId, Usd, refusal,
 };
 
-use crate::bytes::{Reader, Writer};
 use crate::error::{Fault, Outcome};
 use crate::layout::{Entry, Place, VERSION, moment, split};
 use crate::terms::{Lookup, Term, TermWriter};
@@ -75,7 +75,7 @@ pub(crate) fn read_execution(
     let attribution = read_attribution(&mut row, terms)?;
     let provider = terms.label(row.small()?)?;
     let model = terms.label(row.small()?)?;
-    let label = |row: &mut Reader<'_>| row.option(|row| terms.label(row.small()?));
+    let label = |row: &mut Reader<'_>| optional(row, |row| terms.label(row.small()?));
     let execution = LlmExecution {
         id: ExecutionId::from_bytes(id),
         usage_id,
@@ -86,14 +86,14 @@ pub(crate) fn read_execution(
         priced_model: label(&mut row)?,
         service_tier: label(&mut row)?,
         status: status(row.byte()?)?,
-        error_category: row.option(|row| category(row.byte()?))?,
-        http_status: row.option(|row| http_status(row.small()?))?,
-        tokens: row.option(tokens)?,
-        cost: row.option(|row| read_cost(row, terms))?,
+        error_category: optional(&mut row, |row| category(row.byte()?))?,
+        http_status: optional(&mut row, |row| http_status(row.small()?))?,
+        tokens: optional(&mut row, tokens)?,
+        cost: optional(&mut row, |row| read_cost(row, terms))?,
         latency_ms: row.option(Reader::number)?,
         time_to_first_token_ms: row.option(Reader::number)?,
         created_at,
-        completed_at: row.option(|row| moment(row.signed()?))?,
+        completed_at: optional(&mut row, |row| moment(row.signed()?))?,
         payload: None,
     };
     row.finish()?;
@@ -113,7 +113,7 @@ pub(crate) fn read_past_cost(row: &[u8], terms: &impl Lookup) -> Outcome<PastCos
     let mut row = Reader::new(row, VERSION)?;
     let replaced_at = moment(row.signed()?)?;
     let cost = read_cost(&mut row, terms)?;
-    let priced_model = row.option(|row| terms.label(row.small()?))?;
+    let priced_model = optional(&mut row, |row| terms.label(row.small()?))?;
     row.finish()?;
     Ok(PastCost { cost, priced_model, replaced_at })
 }
@@ -160,14 +160,21 @@ fn write_attribution(
 }
 
 fn read_attribution(row: &mut Reader<'_>, terms: &impl Lookup) -> Outcome<Attribution> {
-    let optional = |row: &mut Reader<'_>| row.option(label);
     Ok(Attribution {
         prompt: terms.prompt(row.small()?)?,
         version: row.small()?,
         environment: terms.label(row.small()?)?,
-        session: optional(row)?,
-        user: optional(row)?,
+        session: optional(row, label)?,
+        user: optional(row, label)?,
     })
+}
+
+/// `x?`: what `read` makes of a value that may be missing.
+fn optional<'a, T>(
+    row: &mut Reader<'a>,
+    read: impl FnOnce(&mut Reader<'a>) -> Outcome<T>,
+) -> Outcome<Option<T>> {
+    row.option(|_| Ok(()))?.map(|()| read(row)).transpose()
 }
 
 fn label(row: &mut Reader<'_>) -> Outcome<Label> {
