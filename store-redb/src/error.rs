@@ -23,7 +23,7 @@ pub(crate) enum Fault {
     #[error("it is a folder")]
     Folder,
     #[error("it has format version {found}, and this build knows version {known}")]
-    NewerFormat { found: i64, known: u8 },
+    NewerFormat { found: i64, known: i64 },
     #[error("the task that worked on it was cancelled")]
     Cancelled,
     #[error("the task that worked on it panicked")]

@@ -3,12 +3,17 @@
 
 use std::ops::Bound;
 
-use prompt_engine_core::{Order, TimeRange, Timestamp};
+use prompt_engine_core::cube::{self, CellKey};
+use prompt_engine_core::{BucketWidth, Cube, Order, TimeRange, Timestamp};
 use redb::TableDefinition;
 
 use crate::error::{Fault, Outcome};
 
-/// The version of the format, and of each value.
+/// The version of the format.
+pub(crate) const FORMAT: i64 = 2;
+/// The last version of the format that had no cells.
+pub(crate) const WITHOUT_CELLS: i64 = 1;
+/// The version of each value.
 pub(crate) const VERSION: u8 = 1;
 
 /// The 16 bytes of an id.
@@ -23,6 +28,8 @@ pub(crate) type VersionKey = [u8; 20];
 pub(crate) type Rows = TableDefinition<'static, Place, &'static [u8]>;
 /// A table of ids, which answers when their records started.
 pub(crate) type Ids = TableDefinition<'static, Id, &'static [u8]>;
+/// A table of cells, or of their histograms.
+pub(crate) type Cells = TableDefinition<'static, &'static [u8], &'static [u8]>;
 /// A set of index keys.
 pub(crate) type Index = TableDefinition<'static, &'static [u8], ()>;
 
@@ -36,6 +43,9 @@ pub(crate) const PROMPT_SLUGS: TableDefinition<'_, &str, &[u8]> =
 pub(crate) const PROMPT_VERSIONS: TableDefinition<'_, VersionKey, &[u8]> =
     TableDefinition::new("prompt_versions");
 pub(crate) const PRICES: TableDefinition<'_, Id, &[u8]> = TableDefinition::new("prices");
+pub(crate) const CHANGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("changes");
+pub(crate) const CELLS: Cells = TableDefinition::new("cells");
+pub(crate) const CELL_DURATIONS: Cells = TableDefinition::new("cell_durations");
 
 /// The four tables of a kind of record.
 #[derive(Clone, Copy)]
@@ -171,6 +181,29 @@ pub(crate) fn place_in(key: &[u8]) -> Outcome<Place> {
     key.last_chunk().copied().ok_or_else(|| Fault::Row("an index key is too short".to_owned()))
 }
 
+/// The start of the keys of the cells of a cube and a width that start at `start`.
+pub(crate) fn cell_prefix(cube: Cube, width: BucketWidth, start: i64) -> [u8; 10] {
+    let mut key = [cube.code(), width.code(), 0, 0, 0, 0, 0, 0, 0, 0];
+    key[2..].copy_from_slice(&ordered(start));
+    key
+}
+
+/// Where a cell lies.
+pub(crate) fn cell_key(key: &CellKey) -> Vec<u8> {
+    let CellKey { cube, width, start, lead } = key;
+    [&cell_prefix(*cube, *width, *start)[..], lead].concat()
+}
+
+/// When the cell of a key starts, and its lead.
+pub(crate) fn cell_of_key(key: &[u8]) -> Outcome<(i64, &[u8])> {
+    match key {
+        [_, _, a, b, c, d, e, f, g, h, lead @ ..] => {
+            Ok((number([*a, *b, *c, *d, *e, *f, *g, *h]), lead))
+        }
+        _ => Err(Fault::Row("the key of a cell is too short".to_owned())),
+    }
+}
+
 /// A stretch of places.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stretch {
@@ -195,6 +228,16 @@ impl Stretch {
             }
         }
         Self { from, to }
+    }
+
+    /// The places of a stretch of time.
+    pub(crate) fn of_time(of: cube::Stretch) -> Self {
+        let first = |micros: i64| {
+            let mut place = [0; 24];
+            place[..8].copy_from_slice(&ordered(micros));
+            place
+        };
+        Self { from: Bound::Included(first(of.from)), to: Bound::Excluded(first(of.to)) }
     }
 
     /// Whether no place can lie in it; a tree must not be asked for such a range.

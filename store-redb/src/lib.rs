@@ -2,6 +2,7 @@
 //! The form of the file is described in `docs/redb-format.md`. What an answer means is decided in
 //! core; this crate writes rows and reads them back. No type of the driver leaves it.
 
+mod cells;
 mod config;
 mod error;
 mod layout;

@@ -1,6 +1,7 @@
 //! Deleting what is old, a bounded batch at a time, oldest first.
 //! Invariant: the raw horizon moves in the transaction that deletes, and never back.
 
+use prompt_engine_core::cube::horizon_of;
 use prompt_engine_core::{Prune, Pruned};
 use redb::{ReadableTable, WriteTransaction};
 
@@ -27,7 +28,7 @@ pub(crate) fn prune(
 ) -> Outcome<Pruned> {
     let mut pruned = Pruned { done: true, ..Pruned::default() };
     let limit = usize::try_from(prune.limit).unwrap_or(usize::MAX);
-    if let Some(before) = prune.raw_before {
+    if let Some(before) = prune.raw_before.map(horizon_of) {
         let (usages, done) = oldest(txn, &USAGES, first_of(before), limit)?;
         pruned.usages = number(usages.len());
         pruned.done &= done;

@@ -1,19 +1,20 @@
 //! The [`RecordStore`] of the file: sums, lists, single records.
-//! Sums walk the rows of a range, and core's `Recount` adds them up, so that what a sum means is
-//! decided in one place. One answer is one read transaction.
+//! Sums read the cells, the changes and the rows that core's `Plan` names, and core's `Tally` adds
+//! them up, so that what a sum means is decided in one place. One answer is one read transaction.
 
 mod slowest;
 
-use prompt_engine_core::aggregate::Recount;
+use prompt_engine_core::cube::{Plan, Tally};
 use prompt_engine_core::{
     Aggregate, AggregateQuery, Appended, CostRevision, Cursor, ExecutionId, Filter, Folded,
-    LlmExecution, Order, Page, PastCost, Prune, Pruned, Reading, Rebuild, Rebuilt, Record,
-    RecordQuery, RecordStore, Result, Revised, TimeRange, Timestamp, Usage, UsageId, codec,
+    LlmExecution, Order, Page, PastCost, Prune, Pruned, Rebuild, Rebuilt, Record, RecordQuery,
+    RecordStore, Result, Revised, Status, TimeRange, Timestamp, Usage, UsageId, codec,
 };
 use redb::ReadableTable;
 
+use crate::cells;
 use crate::error::Outcome;
-use crate::layout::{EXECUTIONS, Id, META, Place, Stretch, USAGES, moment, place, place_of};
+use crate::layout::{EXECUTIONS, Entry, Id, META, Place, Stretch, USAGES, moment, place, place_of};
 use crate::prune::{self, RAW_HORIZON};
 use crate::records;
 use crate::rows::{read_execution, read_usage};
@@ -28,38 +29,46 @@ impl RecordStore for RedbStore {
             return Ok(Appended::default());
         }
         let encoding = codec::encode_ahead(records)?;
-        self.write_records(move |txn, terms| records::append(txn, terms, encoding)).await
+        let (appended, due) =
+            self.write_records(move |txn, terms| records::append(txn, terms, encoding)).await?;
+        self.fold_if(due);
+        Ok(appended)
     }
 
     async fn aggregate(&self, query: &AggregateQuery) -> Result<Aggregate> {
         let query = query.clone();
         self.read(move |txn, terms| {
-            let mut recount = Recount::new(&query);
-            let order = Order::OldestFirst;
-            let stretch = Stretch::new(&query.range, order, None);
-            if !query.needs_execution() {
-                let way = way_of_usages(&query.filter, &terms)?;
-                let mut walk = Walk::new(txn, &USAGES, &stretch, order, way)?;
-                while let Some((place, row)) = walk.next()? {
-                    recount.usage(&read_usage(place, row.value(), &terms)?);
+            let horizon = meta(&txn.open_table(META)?, RAW_HORIZON)?.map(moment).transpose()?;
+            let extent = if Plan::needs_extent(&query) { cells::extent(txn)? } else { None };
+            let plan = Plan::new(&query, horizon, extent);
+            let mut tally = Tally::new(&query, &plan)?;
+            cells::read(txn, &plan, &mut tally)?;
+            for stretch in plan.records().iter().map(|stretch| Stretch::of_time(*stretch)) {
+                if !query.needs_execution() {
+                    let way = way_of_usages(&query.filter, &terms)?;
+                    let mut walk = Walk::new(txn, &USAGES, &stretch, Order::OldestFirst, way)?;
+                    while let Some((place, row)) = walk.next()? {
+                        tally.usage(&read_usage(place, row.value(), &terms)?);
+                    }
                 }
+                let way = way_of_executions(&query.filter, None, &terms)?;
+                sum_executions(txn, &terms, &stretch, way, &mut tally)?;
             }
-            let way = way_of_executions(&query.filter, None, &terms)?;
-            let mut walk = Walk::new(txn, &EXECUTIONS, &stretch, order, way)?;
-            while let Some((place, row)) = walk.next()? {
-                recount.execution(&read_execution(place, row.value(), &terms)?);
+            for stretch in plan.pending().map(Stretch::of_time) {
+                let way = Way::Index(vec![Entry::Status(Status::Pending.code()).prefix()]);
+                sum_executions(txn, &terms, &stretch, way, &mut tally)?;
             }
-            Ok(Aggregate { rows: recount.finish(), reading: Reading::default() })
+            Ok(tally.finish())
         })
         .await
     }
 
     async fn fold(&self) -> Result<Folded> {
-        Ok(Folded::default())
+        Ok(self.write(cells::fold).await?.0)
     }
 
-    async fn rebuild(&self, _: Rebuild) -> Result<Rebuilt> {
-        Ok(Rebuilt::default())
+    async fn rebuild(&self, part: Rebuild) -> Result<Rebuilt> {
+        self.write_records(move |txn, terms| cells::rebuild(txn, terms, part)).await
     }
 
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {
@@ -169,7 +178,11 @@ impl RecordStore for RedbStore {
 
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {
         let revisions = revisions.to_vec();
-        self.write_records(move |txn, terms| records::revise_costs(txn, terms, &revisions)).await
+        let (outcomes, due) = self
+            .write_records(move |txn, terms| records::revise_costs(txn, terms, &revisions))
+            .await?;
+        self.fold_if(due);
+        Ok(outcomes)
     }
 
     async fn past_costs(&self, ids: &[ExecutionId]) -> Result<Vec<Vec<PastCost>>> {
@@ -189,6 +202,21 @@ impl RecordStore for RedbStore {
         })
         .await
     }
+}
+
+/// Adds the executions of a stretch, along `way`, to `tally`.
+fn sum_executions(
+    txn: &redb::ReadTransaction,
+    terms: &TermReader<'_>,
+    stretch: &Stretch,
+    way: Way,
+    tally: &mut Tally<'_>,
+) -> Outcome<()> {
+    let mut walk = Walk::new(txn, &EXECUTIONS, stretch, Order::OldestFirst, way)?;
+    while let Some((place, row)) = walk.next()? {
+        tally.execution(&read_execution(place, row.value(), terms)?);
+    }
+    Ok(())
 }
 
 /// The walk of a list of usages; where one is named, it goes past that one alone.

@@ -1,14 +1,16 @@
 //! Appending records and changing their costs.
 //! Invariants: payloads are encoded on another thread, the writer only moves bytes; a row,
-//! its id, its index keys and its payload are written in one transaction.
+//! its id, its index keys, its payload and what it changes are written in one transaction.
 
 use prompt_engine_core::codec::{Encoded, Encoding};
+use prompt_engine_core::cube::Changes;
 use prompt_engine_core::{
     Appended, CostRevision, ExecutionId, LlmExecution, PastCost, Record, Revised, Timestamp, Usage,
     refusal,
 };
 use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
 
+use crate::cells;
 use crate::error::{Fault, Outcome};
 use crate::layout::{
     EXECUTIONS, Id, Kind, META, PAST_COSTS, Place, USAGES, moment, number_value, past_key, place,
@@ -62,17 +64,18 @@ impl<'t> Tables<'t> {
     }
 }
 
-/// Writes `records` in order; the caller commits.
+/// Writes `records` in order; answers whether it is time for a fold, too. The caller commits.
 pub(crate) fn append(
     txn: &WriteTransaction,
     terms: &mut TermWriter<'_, '_>,
     records: Encoding,
-) -> Outcome<Appended> {
+) -> Outcome<(Appended, bool)> {
     let horizon = meta(&txn.open_table(META)?, RAW_HORIZON)?;
     let horizon = horizon.map(moment).transpose()?;
     let mut usages = Tables::open(txn, &USAGES)?;
     let mut executions = Tables::open(txn, &EXECUTIONS)?;
     let mut done = Appended::default();
+    let mut changes = Changes::default();
     for encoded in records {
         let Encoded { record, payload } = encoded?;
         if let Some(horizon) = horizon
@@ -89,11 +92,15 @@ pub(crate) fn append(
         };
         if stored {
             done.stored += 1;
+            match &record {
+                Record::Usage(usage) => changes.usage(usage),
+                Record::Execution(execution) => changes.execution(execution),
+            }
         } else {
             done.unchanged += 1;
         }
     }
-    Ok(done)
+    Ok((done, cells::keep(txn, &changes)?))
 }
 
 fn conflict(record: String, what: &str) -> Fault {
@@ -175,15 +182,17 @@ fn append_execution(
     Ok(true)
 }
 
-/// Changes costs, each if it is still the expected one; the caller commits.
+/// Changes costs, each if it is still the expected one; answers whether it is time for a fold, too.
+/// The caller commits.
 pub(crate) fn revise_costs(
     txn: &WriteTransaction,
     terms: &mut TermWriter<'_, '_>,
     revisions: &[CostRevision],
-) -> Outcome<Vec<Revised>> {
+) -> Outcome<(Vec<Revised>, bool)> {
     let ids = txn.open_table(EXECUTIONS.ids)?;
     let mut rows = txn.open_table(EXECUTIONS.rows)?;
     let mut past_costs = txn.open_table(PAST_COSTS)?;
+    let mut changes = Changes::default();
     let mut outcomes = Vec::with_capacity(revisions.len());
     for CostRevision { id, expected, new, priced_model, at } in revisions {
         let id = id.to_bytes();
@@ -198,6 +207,7 @@ pub(crate) fn revise_costs(
             outcomes.push(Revised::Mismatch);
             continue;
         }
+        changes.recost(&stored, new);
         let past = PastCost {
             cost: *expected,
             priced_model: stored.priced_model.clone(),
@@ -210,7 +220,7 @@ pub(crate) fn revise_costs(
         rows.insert(place, &*write_execution(&revised, terms)?)?;
         outcomes.push(Revised::Changed);
     }
-    Ok(outcomes)
+    Ok((outcomes, cells::keep(txn, &changes)?))
 }
 
 fn stored_execution(

@@ -1,30 +1,35 @@
 //! The handle: the open database, its one writer, and how work gets to it.
 //! Invariants: nothing blocks the caller's thread; everything that touches the file runs in
 //! `spawn_blocking`. A database that failed to write is dropped and opened again, for it will do
-//! nothing more, and a disk that was full may have room later.
+//! nothing more, and a disk that was full may have room later. The last handle that is dropped
+//! closes the file, whatever still goes on in the background, for one at a time may have it open.
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use prompt_engine_core::Result;
+use prompt_engine_core::cube::cell_of;
+use prompt_engine_core::{BucketWidth, Result};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::{JoinError, spawn_blocking};
 
+use crate::cells;
 use crate::config::RedbConfig;
 use crate::error::{Fault, Outcome};
 use crate::layout::{
-    EXECUTIONS, META, PAST_COSTS, PRICES, PROMPT_SLUGS, PROMPT_VERSIONS, PROMPTS, TERMS, USAGES,
-    VERSION, number_of, number_value,
+    CELL_DURATIONS, CELLS, CHANGES, EXECUTIONS, FORMAT, META, PAST_COSTS, PRICES, PROMPT_SLUGS,
+    PROMPT_VERSIONS, PROMPTS, TERMS, USAGES, WITHOUT_CELLS, moment, number_of, number_value,
 };
+use crate::prune::RAW_HORIZON;
 use crate::terms::{NewTerms, TermReader, TermWriter, Terms};
 
 /// Where the version of the format is kept.
-const FORMAT: &str = "format";
+const FORMAT_NAME: &str = "format";
 
 /// How a database is opened: a file, but for tests of disks that fail.
 type Open = Box<dyn Fn() -> Outcome<Database> + Send + Sync>;
@@ -46,6 +51,11 @@ type Open = Box<dyn Fn() -> Outcome<Database> + Send + Sync>;
 /// ```
 #[derive(Clone)]
 pub struct RedbStore {
+    handle: Arc<Handle>,
+}
+
+/// What the clones of a store share; what works in the background has none.
+struct Handle {
     shared: Arc<Shared>,
 }
 
@@ -55,8 +65,18 @@ struct Shared {
     created: bool,
     terms: Terms,
     writer: Arc<AsyncMutex<()>>,
-    /// `None` after a failure, until the next use opens it again.
+    folding: AtomicBool,
+    closed: AtomicBool,
+    /// `None` after a failure, until the next use opens it again, and once it is closed.
     database: RwLock<Option<Database>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Release);
+        // Waits for whoever is at it: a fold, or a call that was not waited for.
+        self.shared.database.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
 }
 
 impl fmt::Debug for RedbStore {
@@ -84,21 +104,56 @@ impl RedbStore {
         let opened = spawn_blocking(move || {
             let terms = Terms::default();
             let (database, created) = prepare(open()?, &terms)?;
-            let database = RwLock::new(Some(database));
-            Ok(Shared { path, open, created, terms, writer: Arc::default(), database })
+            let waits = cells::waits(&database.begin_read()?)?;
+            let shared = Shared {
+                path,
+                open,
+                created,
+                terms,
+                writer: Arc::default(),
+                folding: AtomicBool::new(false),
+                closed: AtomicBool::new(false),
+                database: RwLock::new(Some(database)),
+            };
+            Ok((shared, waits))
         });
-        let shared = joined(opened.await).map_err(|fault| fault.about(&at))?;
-        Ok(Self { shared: Arc::new(shared) })
+        let (shared, waits) = joined(opened.await).map_err(|fault| fault.about(&at))?;
+        let store = Self { handle: Arc::new(Handle { shared: Arc::new(shared) }) };
+        store.fold_if(waits);
+        Ok(store)
     }
 
     /// Whether opening this handle made the store: there were no tables of ours before.
     pub fn created(&self) -> bool {
-        self.shared.created
+        self.handle.shared.created
     }
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.shared.path
+        &self.handle.shared.path
+    }
+
+    /// Folds in the background while a lot of changes waits, if it does.
+    pub(crate) fn fold_if(&self, due: bool) {
+        let shared = &self.handle.shared;
+        if !due || shared.folding.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let folding = Folding(Arc::clone(shared));
+        tokio::spawn(async move {
+            let shared = &folding.0;
+            let failed = loop {
+                match shared.write(cells::fold).await {
+                    Ok((_, true)) => {}
+                    Ok((_, false)) => break None,
+                    Err(error) => break Some(error),
+                }
+            };
+            if let Some(error) = failed.filter(|_| !shared.closed.load(Ordering::Acquire)) {
+                // Nothing is lost: answers add what is not folded, and the next append tries again.
+                tracing::warn!(error = error.chain(), "changes were not folded");
+            }
+        });
     }
 
     /// Runs `work` in one write transaction, which commits if it succeeds.
@@ -106,17 +161,7 @@ impl RedbStore {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Outcome<T> + Send + 'static,
     ) -> Result<T> {
-        let permit = Arc::clone(&self.shared.writer).lock_owned().await;
-        self.run(move |store| {
-            let _permit = permit;
-            store.with_database(|database| {
-                let transaction = begin(database)?;
-                let answer = work(&transaction)?;
-                transaction.commit()?;
-                Ok(answer)
-            })
-        })
-        .await
+        self.handle.shared.write(work).await
     }
 
     /// Runs `work` in one write transaction, which commits if it succeeds, and then remembers the
@@ -125,19 +170,19 @@ impl RedbStore {
         &self,
         work: impl FnOnce(&WriteTransaction, &mut TermWriter<'_, '_>) -> Outcome<T> + Send + 'static,
     ) -> Result<T> {
-        let store = self.clone();
-        let permit = Arc::clone(&self.shared.writer).lock_owned().await;
-        self.run(move |_| {
+        let shared = &self.handle.shared;
+        let permit = Arc::clone(&shared.writer).lock_owned().await;
+        let write = move |shared: &Shared| {
             let _permit = permit;
-            store.with_database(|database| {
+            shared.with_database(|database| {
                 let transaction = begin(database)?;
-                let (answer, new) = with_terms(&transaction, &store.shared.terms, work)?;
+                let (answer, new) = with_terms(&transaction, &shared.terms, work)?;
                 transaction.commit()?;
-                store.shared.terms.remember(new);
+                shared.terms.remember(new);
                 Ok(answer)
             })
-        })
-        .await
+        };
+        shared.run(write).await
     }
 
     /// Runs `work` in one read transaction: one snapshot.
@@ -145,44 +190,75 @@ impl RedbStore {
         &self,
         work: impl FnOnce(&ReadTransaction, TermReader<'_>) -> Outcome<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(move |store| {
-            store.with_database(|database| {
+        let read = move |shared: &Shared| {
+            shared.with_database(|database| {
                 let transaction = database.begin_read()?;
-                work(&transaction, TermReader::new(&store.shared.terms, &transaction))
+                work(&transaction, TermReader::new(&shared.terms, &transaction))
             })
-        })
-        .await
+        };
+        self.handle.shared.run(read).await
+    }
+}
+
+/// That a fold goes on; it ends however its task ends.
+struct Folding(Arc<Shared>);
+
+impl Drop for Folding {
+    fn drop(&mut self) {
+        self.0.folding.store(false, Ordering::Release);
+    }
+}
+
+impl Shared {
+    /// Runs `work` in one write transaction, which commits if it succeeds.
+    async fn write<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&WriteTransaction) -> Outcome<T> + Send + 'static,
+    ) -> Result<T> {
+        let permit = Arc::clone(&self.writer).lock_owned().await;
+        let write = move |shared: &Self| {
+            let _permit = permit;
+            shared.with_database(|database| {
+                let transaction = begin(database)?;
+                let answer = work(&transaction)?;
+                transaction.commit()?;
+                Ok(answer)
+            })
+        };
+        self.run(write).await
     }
 
     /// Runs `work` off the caller's thread.
     async fn run<T: Send + 'static>(
-        &self,
+        self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Outcome<T> + Send + 'static,
     ) -> Result<T> {
-        let store = self.clone();
-        let done = spawn_blocking(move || work(&store)).await;
-        joined(done).map_err(|fault| fault.about(self.path()).into())
+        let shared = Arc::clone(self);
+        let done = spawn_blocking(move || work(&shared)).await;
+        joined(done).map_err(|fault| fault.about(&self.path).into())
     }
 
     /// Does `work` with the open database, which is opened first where it had failed.
     fn with_database<T>(&self, work: impl FnOnce(&Database) -> Outcome<T>) -> Outcome<T> {
-        let shared = &*self.shared;
-        let mut slot = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
         while slot.is_none() {
             drop(slot);
-            let mut empty = shared.database.write().unwrap_or_else(PoisonError::into_inner);
+            let mut empty = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            if self.closed.load(Ordering::Acquire) {
+                return Err(Fault::Cancelled);
+            }
             if empty.is_none() {
-                let (database, _) = prepare((shared.open)()?, &shared.terms)?;
+                let (database, _) = prepare((self.open)()?, &self.terms)?;
                 *empty = Some(database);
             }
             drop(empty);
-            slot = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+            slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
         }
         let Some(database) = &*slot else { return Err(Fault::Cancelled) };
         let outcome = work(database);
         drop(slot);
         if outcome.as_ref().is_err_and(Fault::is_final) {
-            shared.database.write().unwrap_or_else(PoisonError::into_inner).take();
+            self.database.write().unwrap_or_else(PoisonError::into_inner).take();
         }
         outcome
     }
@@ -225,16 +301,18 @@ fn open_file(path: &Path, cache_bytes: usize) -> Outcome<Database> {
     Ok(Database::builder().set_cache_size(cache_bytes).create(path)?)
 }
 
-/// Makes the tables where there are none, checks the version, and reads the terms; tells whether
-/// there were no tables.
+/// Makes the tables where there are none, checks the version, brings an older file up to date, and
+/// reads the terms; tells whether there were no tables.
 fn prepare(database: Database, terms: &Terms) -> Outcome<(Database, bool)> {
     let found = format(&database)?;
     match found {
         None => make_tables(&database)?,
-        Some(found) if found != i64::from(VERSION) => {
-            return Err(Fault::NewerFormat { found, known: VERSION });
+        Some(FORMAT) => {}
+        Some(WITHOUT_CELLS) => {
+            terms.load(&database.begin_read()?)?;
+            add_cells(&database, terms)?;
         }
-        Some(_) => {}
+        Some(found) => return Err(Fault::NewerFormat { found, known: FORMAT }),
     }
     terms.load(&database.begin_read()?)?;
     Ok((database, found.is_none()))
@@ -243,7 +321,7 @@ fn prepare(database: Database, terms: &Terms) -> Outcome<(Database, bool)> {
 /// The version of the format; `None` if there are no tables of ours.
 fn format(database: &Database) -> Outcome<Option<i64>> {
     match database.begin_read()?.open_table(META) {
-        Ok(meta) => meta.get(FORMAT)?.map(|value| number_of(value.value())).transpose(),
+        Ok(meta) => meta.get(FORMAT_NAME)?.map(|value| number_of(value.value())).transpose(),
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -263,7 +341,32 @@ fn make_tables(database: &Database) -> Outcome<()> {
     transaction.open_table(PROMPT_SLUGS)?;
     transaction.open_table(PROMPT_VERSIONS)?;
     transaction.open_table(PRICES)?;
-    transaction.open_table(META)?.insert(FORMAT, &number_value(VERSION.into())[..])?;
+    make_cell_tables(&transaction)?;
+    set_meta(&transaction, FORMAT_NAME, FORMAT)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn make_cell_tables(transaction: &WriteTransaction) -> Outcome<()> {
+    transaction.open_table(CHANGES)?;
+    transaction.open_table(CELLS)?;
+    transaction.open_table(CELL_DURATIONS)?;
+    Ok(())
+}
+
+/// Gives a file that had no cells the changes that they are made from. Its raw horizon moves to the end
+/// of its quarter of an hour, since what is left of that quarter is in the cells alone.
+fn add_cells(database: &Database, terms: &Terms) -> Outcome<()> {
+    let transaction = begin(database)?;
+    make_cell_tables(&transaction)?;
+    let horizon = meta(&transaction.open_table(META)?, RAW_HORIZON)?;
+    if let Some(horizon) = horizon {
+        let quarter = cell_of(BucketWidth::QuarterHour, moment(horizon)?);
+        let whole = if quarter.from == horizon { horizon } else { quarter.to };
+        set_meta(&transaction, RAW_HORIZON, whole)?;
+    }
+    with_terms(&transaction, terms, |transaction, terms| cells::start(transaction, terms))?;
+    set_meta(&transaction, FORMAT_NAME, FORMAT)?;
     transaction.commit()?;
     Ok(())
 }
@@ -274,4 +377,10 @@ pub(crate) fn meta(
     name: &str,
 ) -> Outcome<Option<i64>> {
     table.get(name)?.map(|value| number_of(value.value())).transpose()
+}
+
+/// Keeps `value` under `name`.
+pub(crate) fn set_meta(transaction: &WriteTransaction, name: &str, value: i64) -> Outcome<()> {
+    transaction.open_table(META)?.insert(name, &number_value(value)[..])?;
+    Ok(())
 }

@@ -5,13 +5,20 @@
 use std::fs;
 use std::path::Path;
 
+use prompt_engine_core::conformance::arbitrary::{Arbitrary, at, call as finished};
 use prompt_engine_core::{
-    AggregateQuery, Attribution, CostStore, Error, ErrorKind, ExecutionId, ExecutionPayload,
-    LlmExecution, Order, PromptId, RecordQuery, RecordStore, Result, Timestamp, Usage, UsageId,
-    UsagePayload,
+    AggregateQuery, AggregateRow, Attribution, BucketWidth, CostStore, Cube, Detail, Dimension,
+    Error, ErrorKind, ExecutionId, ExecutionPayload, LlmExecution, Order, PromptId, Rebuild,
+    Record, RecordQuery, RecordStore, Result, Source, Timestamp, Usage, UsageId, UsagePayload,
 };
 use prompt_engine_store_redb::{RedbConfig, RedbStore};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use tempfile::tempdir;
+
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const CHANGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("changes");
+const CELLS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("cells");
+const CELL_DURATIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("cell_durations");
 
 async fn open(path: &Path) -> Result<RedbStore> {
     RedbStore::open(RedbConfig::new(path)).await
@@ -114,7 +121,7 @@ async fn a_file_that_is_no_database_stays_as_it_is() {
 async fn tables_of_others_in_the_file_are_left_alone() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("app.redb");
-    let theirs = redb::TableDefinition::<&str, u64>::new("theirs");
+    let theirs = TableDefinition::<&str, u64>::new("theirs");
     let database = redb::Database::create(&path).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(theirs).unwrap().insert("x", 7).unwrap();
@@ -122,7 +129,7 @@ async fn tables_of_others_in_the_file_are_left_alone() {
     drop(database);
     assert!(open(&path).await.unwrap().created());
     let database = redb::Database::open(&path).unwrap();
-    let transaction = redb::ReadableDatabase::begin_read(&database).unwrap();
+    let transaction = database.begin_read().unwrap();
     assert_eq!(transaction.open_table(theirs).unwrap().get("x").unwrap().unwrap().value(), 7);
 }
 
@@ -133,13 +140,12 @@ async fn a_newer_format_is_refused_with_both_versions() {
     drop(open(&path).await.unwrap());
     let database = redb::Database::open(&path).unwrap();
     let transaction = database.begin_write().unwrap();
-    let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
     let version = [1, 0x80, 0, 0, 0, 0, 0, 0, 42];
-    transaction.open_table(meta).unwrap().insert("format", &version[..]).unwrap();
+    transaction.open_table(META).unwrap().insert("format", &version[..]).unwrap();
     transaction.commit().unwrap();
     drop(database);
     let error = refused(open(&path).await, ErrorKind::Unsupported, "format version 42");
-    assert!(error.to_string().contains("knows version 1"), "{error}");
+    assert!(error.to_string().contains("knows version 2"), "{error}");
 }
 
 /// However much is missing at its end, the file is refused or gives back what was written; it is
@@ -172,7 +178,9 @@ async fn a_truncated_file_is_refused() {
     assert!(refusals > 60, "only {refusals} refusals");
 }
 
-/// Whatever bytes are overwritten, an answer is an error or right about what it answers.
+/// Whatever bytes are overwritten, an answer is an error or right about what it answers. redb checks no
+/// page that it reads, so the keys of payloads may be what was hit: these are missing then, as if they
+/// had expired.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_file_is_refused() {
     let folder = tempdir().unwrap();
@@ -191,7 +199,15 @@ async fn a_damaged_file_is_refused() {
             Err(error) => Err(error),
         };
         match read {
-            Ok(found) => assert!(found == expected, "damage at {start} was not noticed"),
+            Ok(mut found) => {
+                for (found, expected) in found.0.iter_mut().zip(&expected.0) {
+                    found.payload = found.payload.take().or_else(|| expected.payload.clone());
+                }
+                for (found, expected) in found.1.iter_mut().zip(&expected.1) {
+                    found.payload = found.payload.take().or_else(|| expected.payload.clone());
+                }
+                assert!(found == expected, "damage at {start} was not noticed");
+            }
             Err(error) => {
                 let kind = error.kind();
                 let refused = matches!(kind, ErrorKind::Corrupt | ErrorKind::Unsupported);
@@ -202,4 +218,195 @@ async fn a_damaged_file_is_refused() {
         }
     }
     assert!(refusals > 5, "only {refusals} refusals");
+}
+
+/// A number as the table `meta` has it.
+fn number(number: i64) -> [u8; 9] {
+    let mut value = [1; 9];
+    value[1..].copy_from_slice(&(number.cast_unsigned() ^ 1 << 63).to_be_bytes());
+    value
+}
+
+/// What is asked of each cube.
+fn questions(source: Source) -> Vec<AggregateQuery> {
+    let dimensions = [
+        vec![],
+        vec![Dimension::Prompt, Dimension::Version],
+        vec![Dimension::Model],
+        vec![Dimension::Prompt, Dimension::Model],
+    ];
+    let query = |group_by| AggregateQuery { group_by, source, ..AggregateQuery::default() };
+    dimensions.into_iter().map(query).collect()
+}
+
+async fn answers(store: &RedbStore, source: Source) -> Result<Vec<Vec<AggregateRow>>> {
+    let mut answers = Vec::new();
+    for query in questions(source) {
+        answers.push(store.aggregate(&query).await?.rows);
+    }
+    Ok(answers)
+}
+
+async fn fold_all(store: &RedbStore) {
+    while store.fold().await.unwrap().more {}
+}
+
+/// Makes of a closed file one of format 1, whose raw horizon is this one.
+fn without_cells(path: &Path, horizon: Timestamp) {
+    let database = redb::Database::open(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    assert!(transaction.delete_table(CHANGES).unwrap());
+    assert!(transaction.delete_table(CELLS).unwrap());
+    assert!(transaction.delete_table(CELL_DURATIONS).unwrap());
+    {
+        let mut meta = transaction.open_table(META).unwrap();
+        meta.remove("folded").unwrap();
+        meta.insert("format", &number(1)[..]).unwrap();
+        meta.insert("raw_horizon", &number(horizon.as_micros())[..]).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_format_1_gets_cells_of_its_records() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("older.redb");
+    let store = open(&path).await.unwrap();
+    let mut random = Arbitrary::new(81, 5 * 86_400);
+    let mut records: Vec<Record> = (0..200).flat_map(|_| random.records()).collect();
+    // One lies in the quarter of the horizon, before it: it was next to be pruned.
+    let horizon = at(86_400 + 900);
+    records.retain(|record| record.created_at() >= horizon);
+    let (usage, execution) = finished(at(86_400 + 60));
+    records.extend([usage.into(), execution.into()]);
+    store.append(&records).await.unwrap();
+    store.fold().await.unwrap();
+    let everything = answers(&store, Source::Records).await.unwrap();
+    drop(store);
+    without_cells(&path, at(86_400 + 100));
+
+    let store = open(&path).await.unwrap();
+    assert!(!store.created());
+    assert_eq!(store.raw_horizon().await.unwrap(), Some(horizon));
+    // What lies before it is in the cells alone.
+    assert_eq!(answers(&store, Source::Any).await.unwrap(), everything);
+    fold_all(&store).await;
+    assert_eq!(answers(&store, Source::Any).await.unwrap(), everything);
+    assert_ne!(answers(&store, Source::Records).await.unwrap(), everything);
+    let reading = store.aggregate(&AggregateQuery::default()).await.unwrap().reading;
+    assert_eq!((reading.cube, reading.unfolded), (Some(Cube::Totals), 0));
+    // It is one of format 2 from here on, and what is added counts once.
+    let (usage, execution) = finished(horizon);
+    store.append(&[usage.into(), execution.into()]).await.unwrap();
+    drop(store);
+    let store = open(&path).await.unwrap();
+    let rows = store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
+    assert_eq!(rows[0].measures.uses, everything[0][0].measures.uses.map(|uses| uses + 1));
+}
+
+/// Changes the values of the cells of a table that `pick` picks: each second is cut off, the others get
+/// what another cell has.
+fn damage(
+    database: &redb::Database,
+    table: TableDefinition<'_, &[u8], &[u8]>,
+    pick: impl Fn(&[u8]) -> bool,
+) -> usize {
+    let transaction = database.begin_write().unwrap();
+    let mut damaged = 0;
+    {
+        let mut table = transaction.open_table(table).unwrap();
+        let mut cells = Vec::new();
+        for entry in table.iter().unwrap() {
+            let (key, value) = entry.unwrap();
+            cells.push((key.value().to_vec(), value.value().to_vec()));
+        }
+        let last = cells.last().unwrap().1.clone();
+        for (key, value) in cells.into_iter().filter(|(key, _)| pick(key)) {
+            let value = if damaged % 2 == 0 { &value[..value.len() / 2] } else { &last };
+            table.insert(&*key, value).unwrap();
+            damaged += 1;
+        }
+    }
+    transaction.commit().unwrap();
+    damaged
+}
+
+#[tokio::test]
+async fn damaged_cells_are_made_anew_from_their_records() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("cells.redb");
+    let day = 86_400;
+    let mut random = Arbitrary::new(82, 2 * day);
+    let records: Vec<Record> = (0..200).flat_map(|_| random.records()).collect();
+    let (waiting, folded) = records.split_at(records.len() / 4);
+    for (name, waits) in [("all folded", false), ("some wait", true)] {
+        let path = path.with_extension(name);
+        let store = open(&path).await.unwrap();
+        store.append(folded).await.unwrap();
+        fold_all(&store).await;
+        if waits {
+            store.append(waiting).await.unwrap();
+        }
+        let expected = answers(&store, Source::Records).await.unwrap();
+        assert_eq!(answers(&store, Source::Any).await.unwrap(), expected);
+        drop(store);
+        let database = redb::Database::open(&path).unwrap();
+        assert!(damage(&database, CELLS, |_| true) > 100);
+        assert!(damage(&database, CELL_DURATIONS, |key| key[0] != Cube::Totals.code()) > 100);
+        drop(database);
+
+        let store = open(&path).await.unwrap();
+        let error = answers(&store, Source::Any).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}: {}", error.chain());
+        assert!(error.to_string().contains("cells."), "{name}: {error}");
+        if waits {
+            assert_eq!(store.fold().await.unwrap_err().kind(), ErrorKind::Corrupt, "{name}");
+        }
+        // What was spread over two days may touch three.
+        for hour in -24..3 * 24 {
+            store.rebuild(Rebuild::Hour(at(hour * 3_600))).await.unwrap();
+        }
+        for hour in [-24, 0, 24, 48] {
+            store.rebuild(Rebuild::Day(at(hour * 3_600))).await.unwrap();
+        }
+        assert_eq!(store.fold().await.unwrap().changes, 0, "{name}");
+        assert_eq!(answers(&store, Source::Any).await.unwrap(), expected, "{name}");
+        // And cells of every width are right, also by themselves.
+        for width in BucketWidth::ALL {
+            let zone = "UTC".parse().unwrap();
+            let bucket = Some(prompt_engine_core::Bucket { width: *width, zone });
+            for (cubes, rows) in questions(Source::Any).into_iter().zip(questions(Source::Records))
+            {
+                let cubes = AggregateQuery { bucket, detail: Detail::Full, ..cubes };
+                let rows = AggregateQuery { bucket, detail: Detail::Full, ..rows };
+                assert_eq!(
+                    store.aggregate(&cubes).await.unwrap().rows,
+                    store.aggregate(&rows).await.unwrap().rows,
+                    "{name}: {width}"
+                );
+            }
+        }
+    }
+}
+
+/// A store is closed when its last handle is dropped, also while it folds in the background.
+#[tokio::test]
+async fn a_dropped_store_is_closed_whatever_it_is_at() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("prompts.redb");
+    let mut uses = 0;
+    for round in 0..2 {
+        let store = open(&path).await.unwrap();
+        let usage = |n: i64| Usage { payload: None, ..finished(at(round * 86_400 + n)).0 };
+        let records: Vec<Record> = (0..8_200).map(|n| usage(n).into()).collect();
+        uses += records.len() as u64;
+        store.append(&records).await.unwrap();
+        // The fold has been asked for; it may get as far as it likes before the store is dropped.
+        for _ in 0..round {
+            tokio::task::yield_now().await;
+        }
+    }
+    let store = open(&path).await.unwrap();
+    let rows = store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
+    assert_eq!(rows[0].measures.uses, Some(uses));
 }

@@ -5,14 +5,16 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prompt_engine_core::conformance::arbitrary::Arbitrary;
 use prompt_engine_core::{
-    AggregateQuery, Attribution, ErrorKind, PromptId, Record, RecordStore, Timestamp, Usage,
-    UsageId, UsagePayload,
+    AggregateQuery, AggregateRow, Attribution, Dimension, ErrorKind, PromptId, Record, RecordStore,
+    Source, Timestamp, Usage, UsageId, UsagePayload,
 };
 use redb::{Database, StorageBackend};
 
-use super::RedbStore;
+use super::{RedbStore, begin, set_meta};
 use crate::error::Outcome;
+use crate::layout::{CELL_DURATIONS, CELLS, CHANGES, WITHOUT_CELLS};
 
 /// A disk that stays when a database is closed.
 #[derive(Debug, Clone, Default)]
@@ -188,6 +190,9 @@ async fn a_disk_that_stops_at_any_sync_has_all_that_was_acknowledged() {
     for number in 0..6 {
         store.append(&batch(number)).await.unwrap();
         acknowledged.push(disk.platter().synced.len());
+        if number % 2 == 1 {
+            assert_eq!(store.fold().await.unwrap().changes, 40);
+        }
     }
     let synced = std::mem::take(&mut disk.platter().synced);
     drop(store);
@@ -199,5 +204,113 @@ async fn a_disk_that_stops_at_any_sync_has_all_that_was_acknowledged() {
         let stored = uses(&store).await;
         assert!(stored.is_multiple_of(20), "{note}: half a batch, {stored}");
         assert!(stored >= 20 * batches as u64, "{note}: {stored}");
+        assert_cubes_are_right(&store, &note).await;
     }
+}
+
+/// The answers of every cube, or of the records.
+async fn answers(store: &RedbStore, source: Source) -> Vec<Vec<AggregateRow>> {
+    let mut answers = Vec::new();
+    for group_by in [
+        vec![],
+        vec![Dimension::Prompt],
+        vec![Dimension::Provider],
+        vec![Dimension::Version, Dimension::Model],
+    ] {
+        let query = AggregateQuery { group_by, source, ..AggregateQuery::default() };
+        answers.push(store.aggregate(&query).await.unwrap().rows);
+    }
+    answers
+}
+
+async fn assert_cubes_are_right(store: &RedbStore, note: &str) {
+    assert_eq!(answers(store, Source::Any).await, answers(store, Source::Records).await, "{note}");
+}
+
+/// A disk with folded and with waiting changes.
+async fn half_folded() -> (Vec<u8>, Vec<Vec<AggregateRow>>) {
+    let disk = Disk::default();
+    let store = disk.store().await.unwrap();
+    let mut random = Arbitrary::new(91, 86_400);
+    for fold in [true, false] {
+        let records: Vec<Record> = (0..40).flat_map(|_| random.records()).collect();
+        store.append(&records).await.unwrap();
+        if fold {
+            store.fold().await.unwrap();
+        }
+    }
+    let expected = answers(&store, Source::Records).await;
+    drop(store);
+    let bytes = disk.platter().bytes.clone();
+    (bytes, expected)
+}
+
+/// Whichever write finds the disk full: a fold loses nothing and counts nothing twice, and the same
+/// handle folds when there is room again.
+#[tokio::test]
+async fn a_fold_that_finds_the_disk_full_at_any_write_changes_no_answer() {
+    let (start, expected) = half_folded().await;
+    let mut refused = 0;
+    for room in 0.. {
+        let disk = Disk::of(start.clone());
+        let store = disk.store().await.unwrap();
+        disk.platter().room = Some(room);
+        let folded = store.fold().await;
+        disk.platter().room = None;
+        let note = format!("room for {room} writes");
+        assert_eq!(answers(&store, Source::Any).await, expected, "{note}");
+        let Err(error) = folded else {
+            assert_eq!(store.fold().await.unwrap().changes, 0, "{note}");
+            break;
+        };
+        refused += 1;
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{note}: {}", error.chain());
+        assert!(store.fold().await.unwrap().changes > 0, "{note}");
+        assert_eq!(answers(&store, Source::Any).await, expected, "{note}");
+        drop(store);
+        let store = disk.store().await.unwrap();
+        assert_eq!(store.fold().await.unwrap().changes, 0, "{note}");
+        assert_eq!(answers(&store, Source::Any).await, expected, "{note}");
+    }
+    assert!(refused > 10, "only {refused} writes were ever refused");
+}
+
+/// Whichever write finds the disk full while a file of format 1 gets its cells: it stays what it was, and
+/// is opened when there is room again.
+#[tokio::test]
+async fn a_file_that_finds_the_disk_full_as_it_gets_cells_gets_them_later() {
+    let (bytes, expected) = half_folded().await;
+    let older = Disk::of(bytes);
+    let database = Database::builder().create_with_backend(older.clone()).unwrap();
+    let transaction = begin(&database).unwrap();
+    transaction.delete_table(CHANGES).unwrap();
+    transaction.delete_table(CELLS).unwrap();
+    transaction.delete_table(CELL_DURATIONS).unwrap();
+    set_meta(&transaction, super::FORMAT_NAME, WITHOUT_CELLS).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let start = older.platter().bytes.clone();
+    let mut refused = 0;
+    for room in 0.. {
+        let disk = Disk::of(start.clone());
+        disk.platter().room = Some(room);
+        let opened = disk.store().await;
+        disk.platter().room = None;
+        let note = format!("room for {room} writes");
+        let (store, done) = match opened {
+            Ok(store) => (store, true),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{note}: {}", error.chain());
+                (disk.store().await.unwrap(), false)
+            }
+        };
+        refused += usize::from(!done);
+        assert_eq!(answers(&store, Source::Any).await, expected, "{note}");
+        store.fold().await.unwrap();
+        assert_eq!(answers(&store, Source::Any).await, expected, "{note}");
+        if done {
+            break;
+        }
+    }
+    assert!(refused > 10, "only {refused} writes were ever refused");
 }
