@@ -44,12 +44,19 @@ fn is_due(conn: &Connection) -> Outcome<bool> {
 /// Adds the oldest changes to the cells; answers whether it is time for another fold. The caller
 /// commits.
 pub(crate) fn fold(conn: &Connection) -> Outcome<(Folded, bool)> {
-    fold_over(conn, None)
+    fold_into(conn, Damaged::Refused)
 }
 
-/// The same, and where a cell of a later time than `mended` cannot be read it is begun anew: whoever
-/// says so makes it right afterwards.
-fn fold_over(conn: &Connection, mended: Option<i64>) -> Outcome<(Folded, bool)> {
+/// What is done with a cell that cannot be read when something is to be added to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Damaged {
+    /// The fold fails, and nothing changes.
+    Refused,
+    /// It stays as it is, to be made anew from its records, which lack nothing.
+    Left,
+}
+
+fn fold_into(conn: &Connection, damaged: Damaged) -> Outcome<(Folded, bool)> {
     let mut lot = Lot::new(&WIDTHS);
     let (mut changes, mut last, mut more) = (0, None, false);
     {
@@ -66,13 +73,13 @@ fn fold_over(conn: &Connection, mended: Option<i64>) -> Outcome<(Folded, bool)> 
         }
     }
     let Some(last) = last else { return Ok((Folded::default(), false)) };
-    write(conn, lot, mended)?;
+    write(conn, lot, damaged)?;
     conn.prepare_cached("DELETE FROM prompt_engine_changes WHERE id <= ?")?.execute([last])?;
     Ok((Folded { changes, more }, is_due(conn)?))
 }
 
 /// Adds a lot to the cells that it touches; answers how many these are.
-fn write(conn: &Connection, lot: Lot, mended: Option<i64>) -> Outcome<u64> {
+fn write(conn: &Connection, lot: Lot, damaged: Damaged) -> Outcome<u64> {
     let mut select = conn.prepare_cached(
         "SELECT c.sums, d.durations FROM prompt_engine_cells AS c
          LEFT JOIN prompt_engine_cell_durations AS d USING (cube, width, start, lead)
@@ -99,13 +106,10 @@ fn write(conn: &Connection, lot: Lot, mended: Option<i64>) -> Outcome<u64> {
             })
             .optional()?;
         let new = match touched.merged(old.as_ref()) {
-            Err(error)
-                if error.kind() == ErrorKind::Corrupt
-                    && mended.is_some_and(|from| *start >= from) =>
-            {
-                touched.merged(None)?
+            Err(error) if error.kind() == ErrorKind::Corrupt && damaged == Damaged::Left => {
+                continue;
             }
-            other => other?,
+            merged => merged?,
         };
         put_sums.execute((cube, width, start, lead, &new.sums))?;
         // A cost that was revised changes no duration.
@@ -124,7 +128,9 @@ pub(crate) fn rebuild(
     part: Rebuild,
 ) -> Outcome<Rebuilt> {
     let horizon = meta(conn, RAW_HORIZON)?.unwrap_or(i64::MIN);
-    while fold_over(conn, Some(horizon))?.0.more {}
+    // Records that are read here must wait no more. What cannot be added to damaged cells is in their
+    // records, and in no other cell's way.
+    while fold_into(conn, Damaged::Left)?.0.more {}
     let mut done = Rebuilt::default();
     let (of, from, to) = match part {
         Rebuild::Hour(at) => {
@@ -142,7 +148,7 @@ pub(crate) fn rebuild(
         lot.add(&changes.encode())?;
         delete(conn, BucketWidth::QuarterHour, live)?;
         done.records = records;
-        done.cells += write(conn, lot, None)?;
+        done.cells += write(conn, lot, Damaged::Refused)?;
     }
     let mut lot = Lot::new(&[to]);
     for cube in Cube::ALL {
@@ -153,7 +159,7 @@ pub(crate) fn rebuild(
         })?;
     }
     delete(conn, to, of)?;
-    done.cells += write(conn, lot, None)?;
+    done.cells += write(conn, lot, Damaged::Refused)?;
     Ok(done)
 }
 

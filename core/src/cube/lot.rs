@@ -197,12 +197,11 @@ impl Touched {
     /// What the next becomes where it has these values; the one behind it is the next then.
     ///
     /// # Errors
-    /// `Corrupt` if the old values are none, and then the next is still the same; `NotFound` if there is
-    /// no next.
+    /// `Corrupt` if the old values are none, `NotFound` if there is no next.
     pub fn merged(&mut self, old: Option<&CellValues>) -> Result<CellValues> {
         let (key, entries) = self
             .cells
-            .last()
+            .pop()
             .ok_or_else(|| crate::Error::not_found("no cell is left that was touched"))?;
         let (mut series, mut sums) = match old {
             // Series keep their places, so that histograms find theirs.
@@ -210,7 +209,7 @@ impl Touched {
             None => Default::default(),
         };
         let places: HashMap<Series, usize, RandomState> = series.iter().copied().zip(0..).collect();
-        for of_one in self.entries[entries.clone()].chunk_by(|a, b| a.series == b.series) {
+        for of_one in self.entries[entries].chunk_by(|a, b| a.series == b.series) {
             let of = of_one[0].series;
             let place = places.get(&of).copied().unwrap_or_else(|| {
                 series.push(of);
@@ -224,8 +223,6 @@ impl Touched {
                 }
             }
         }
-        let values = cell::write(key.cube, &series, &sums, &self.names);
-        self.cells.pop();
-        Ok(values)
+        Ok(cell::write(key.cube, &series, &sums, &self.names))
     }
 }
