@@ -19,11 +19,11 @@ use crate::error::{Fault, Outcome, joined};
 pub(crate) struct Batch<'a> {
     pub(crate) records: &'a [Record],
     pub(crate) usages: Vec<&'a Usage>,
-    pub(crate) executions: Vec<Kept<'a>>,
+    pub(crate) executions: Vec<Whole<'a>>,
 }
 
 /// What is to be stored of the records of one call.
-pub(crate) struct Kept<'a> {
+pub(crate) struct Whole<'a> {
     pub(crate) call: &'a LlmExecution,
     /// A pending record came before this finished one: where nothing was stored, two records are.
     pub(crate) began: bool,
@@ -54,13 +54,13 @@ pub(crate) fn fold(records: &[Record]) -> Outcome<Batch<'_>> {
     }
     for call in calls {
         match batch.executions.last_mut() {
-            Some(kept) if kept.call.id == call.id => {
-                Identity::of_call(kept.call).check(&Identity::of_call(call))?;
-                if !kept.call.status.is_final() && call.status.is_final() {
-                    *kept = Kept { call, began: true };
+            Some(whole) if whole.call.id == call.id => {
+                Identity::of_call(whole.call).check(&Identity::of_call(call))?;
+                if !whole.call.status.is_final() && call.status.is_final() {
+                    *whole = Whole { call, began: true };
                 }
             }
-            _ => batch.executions.push(Kept { call, began: false }),
+            _ => batch.executions.push(Whole { call, began: false }),
         }
     }
     Ok(batch)
@@ -81,6 +81,13 @@ pub(crate) struct Identity<'a> {
 pub(crate) enum Id {
     Usage(Uuid),
     Execution(Uuid),
+}
+
+impl Id {
+    pub(crate) fn uuid(self) -> Uuid {
+        let (Self::Usage(id) | Self::Execution(id)) = self;
+        id
+    }
 }
 
 impl<'a> Identity<'a> {
@@ -148,7 +155,7 @@ impl Payloads {
         let usages: Vec<Option<UsagePayload>> =
             batch.usages.iter().map(|usage| usage.payload.clone()).collect();
         let executions: Vec<Option<ExecutionPayload>> =
-            batch.executions.iter().map(|kept| kept.call.payload.clone()).collect();
+            batch.executions.iter().map(|whole| whole.call.payload.clone()).collect();
         let task = spawn_blocking(move || {
             Ok(Encoded { usages: encoded(&usages)?, executions: encoded(&executions)? })
         });

@@ -5,19 +5,22 @@
 use std::collections::{BTreeMap, HashMap};
 
 use prompt_engine_core::{
-    Cost, CostRevision, Error, ExecutionId, Label, PastCost, Revised, Timestamp, Usd,
+    CostRevision, Error, ExecutionId, Label, LlmExecution, PastCost, Revised, Timestamp, Usd,
 };
 use sqlx::postgres::PgBindIterExt;
 use sqlx::types::Uuid;
-use sqlx::{PgConnection, query};
+use sqlx::{PgConnection, query, query_scalar};
 
+use crate::cells::Kept;
 use crate::error::{Fault, Outcome};
-use crate::rows::{CostRow, cost, get, id, maybe_label, moment};
+use crate::rows::{CostRow, cost, execution, execution_columns, get, id, maybe_label, moment};
 use crate::wire::Moment;
 
-const LOCK: &str = "
-SELECT id, created_at, priced_model, cost_kind, cost_reason, cost_pico, cost_config
-FROM prompt_engine_llm_executions WHERE id = ANY ($1) ORDER BY id FOR UPDATE";
+const LOCK: &str = concat!(
+    "SELECT ",
+    execution_columns!(),
+    " FROM prompt_engine_llm_executions AS r WHERE r.id = ANY ($1) ORDER BY r.id FOR UPDATE"
+);
 
 const COUNT_PAST: &str = "
 SELECT r.id, max(r.number) FROM prompt_engine_cost_revisions AS r
@@ -32,12 +35,19 @@ FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::bigint[], $5::uuid[]
     AS new (id, kind, reason, pico, config, model)
 WHERE e.id = new.id";
 
-const KEEP_PAST: &str = "
-INSERT INTO prompt_engine_cost_revisions
-    (created_at, id, number, replaced_at, cost_kind, cost_reason, cost_pico, cost_config,
-     priced_model)
-SELECT * FROM unnest($1::timestamptz[], $2::uuid[], $3::bigint[], $4::timestamptz[],
-    $5::smallint[], $6::smallint[], $7::bigint[], $8::uuid[], $9::text[])";
+/// Keeps past costs and changes; answers how many of these waited before, if it is to look.
+const KEEP: &str = "
+WITH past AS (
+    INSERT INTO prompt_engine_cost_revisions
+        (created_at, id, number, replaced_at, cost_kind, cost_reason, cost_pico, cost_config,
+         priced_model)
+    SELECT * FROM unnest($1::timestamptz[], $2::uuid[], $3::bigint[], $4::timestamptz[],
+        $5::smallint[], $6::smallint[], $7::bigint[], $8::uuid[], $9::text[])
+), kept AS (
+    INSERT INTO prompt_engine_changes (changes, data)
+    SELECT * FROM unnest($10::bigint[], $11::bytea[])
+)
+SELECT sum(changes)::bigint FROM prompt_engine_changes WHERE $12";
 
 const SELECT_PAST: &str = "
 SELECT r.id, r.replaced_at, r.priced_model, r.cost_kind, r.cost_reason, r.cost_pico, r.cost_config
@@ -48,9 +58,7 @@ ORDER BY r.id, r.number";
 
 /// An execution whose row is locked.
 struct Locked {
-    created_at: Timestamp,
-    cost: Option<Cost>,
-    priced_model: Option<Label>,
+    call: LlmExecution,
     changed: bool,
 }
 
@@ -64,16 +72,27 @@ struct Past {
     priced_model: Option<Label>,
 }
 
-/// Changes costs, each if it is still the expected one; the caller commits.
+/// What became of revisions, and what they did for the cubes.
+pub(crate) struct Revising {
+    pub(crate) outcomes: Vec<Revised>,
+    /// The changes that they keep.
+    pub(crate) changes: u64,
+    /// The changes that waited before, if they looked.
+    pub(crate) waiting: Option<u64>,
+}
+
+/// Changes costs, each if it is still the expected one, and looks how many changes wait if it is time
+/// to `look`; the caller commits.
 pub(crate) async fn revise(
     conn: &mut PgConnection,
     revisions: &[CostRevision],
-) -> Outcome<Vec<Revised>> {
+    look: bool,
+) -> Outcome<Revising> {
     let mut locked = lock(conn, revisions).await?;
-    let mut past = Vec::new();
+    let (mut past, mut kept) = (Vec::new(), Kept::default());
     let mut outcomes = Vec::with_capacity(revisions.len());
     for CostRevision { id, expected, new, priced_model, at } in revisions {
-        let Some(call) = locked.get_mut(&id.to_bytes()) else {
+        let Some(Locked { call, changed }) = locked.get_mut(&id.to_bytes()) else {
             outcomes.push(Revised::NotFound);
             continue;
         };
@@ -87,6 +106,7 @@ pub(crate) async fn revise(
                 "execution {id}: the cost is beyond 9.2 million dollars"
             ))));
         }
+        kept.recost(call, new);
         past.push(Past {
             created_at: call.created_at,
             id: Uuid::from_bytes(id.to_bytes()),
@@ -97,16 +117,19 @@ pub(crate) async fn revise(
         });
         call.cost = Some(*new);
         call.priced_model.clone_from(priced_model);
-        call.changed = true;
+        *changed = true;
         outcomes.push(Revised::Changed);
     }
+    let kept = kept.finish();
+    let mut waiting = None;
     if !past.is_empty() {
-        locked.retain(|_, call| call.changed);
+        locked.retain(|_, locked| locked.changed);
         change(conn, &locked).await?;
         number(conn, &locked, &mut past).await?;
-        keep(conn, &past).await?;
+        let found = keep(conn, &past, &kept, look).await?;
+        waiting = look.then(|| found.unwrap_or(0).cast_unsigned());
     }
-    Ok(outcomes)
+    Ok(Revising { outcomes, changes: kept.len(), waiting })
 }
 
 async fn lock(
@@ -117,22 +140,22 @@ async fn lock(
     let rows = query(LOCK).bind(ids.bind_iter()).fetch_all(conn).await?;
     let mut locked = BTreeMap::new();
     for row in &rows {
-        let (created_at, cost, priced_model) =
-            (moment(row, 1)?, cost(row, 3)?, maybe_label(row, 2)?);
-        locked.insert(id(row, 0)?, Locked { created_at, cost, priced_model, changed: false });
+        let call = execution(row)?;
+        locked.insert(call.id.to_bytes(), Locked { call, changed: false });
     }
     Ok(locked)
 }
 
 async fn change(conn: &mut PgConnection, calls: &BTreeMap<[u8; 16], Locked>) -> Outcome<()> {
-    let costs: Vec<CostRow> = calls.values().map(|call| CostRow::new(call.cost.as_ref())).collect();
+    let costs = calls.values().map(|locked| CostRow::new(locked.call.cost.as_ref()));
+    let costs: Vec<CostRow> = costs.collect();
     query(CHANGE)
         .bind(calls.keys().map(|id| Uuid::from_bytes(*id)).bind_iter())
         .bind(costs.iter().map(|cost| cost.kind).bind_iter())
         .bind(costs.iter().map(|cost| cost.reason).bind_iter())
         .bind(costs.iter().map(|cost| cost.pico).bind_iter())
         .bind(costs.iter().map(|cost| cost.config).bind_iter())
-        .bind(calls.values().map(|call| call.priced_model.as_deref()).bind_iter())
+        .bind(calls.values().map(|locked| locked.call.priced_model.as_deref()).bind_iter())
         .execute(conn)
         .await?;
     Ok(())
@@ -145,7 +168,7 @@ async fn number(
     past: &mut [Past],
 ) -> Outcome<()> {
     let rows = query(COUNT_PAST)
-        .bind(calls.values().map(|call| Moment(call.created_at)).bind_iter())
+        .bind(calls.values().map(|locked| Moment(locked.call.created_at)).bind_iter())
         .bind(calls.keys().map(|id| Uuid::from_bytes(*id)).bind_iter())
         .fetch_all(conn)
         .await?;
@@ -161,8 +184,13 @@ async fn number(
     Ok(())
 }
 
-async fn keep(conn: &mut PgConnection, past: &[Past]) -> Outcome<()> {
-    query(KEEP_PAST)
+async fn keep(
+    conn: &mut PgConnection,
+    past: &[Past],
+    kept: &Kept,
+    look: bool,
+) -> Outcome<Option<i64>> {
+    let waiting = query_scalar(KEEP)
         .bind(past.iter().map(|past| Moment(past.created_at)).bind_iter())
         .bind(past.iter().map(|past| past.id).bind_iter())
         .bind(past.iter().map(|past| past.number).bind_iter())
@@ -172,9 +200,12 @@ async fn keep(conn: &mut PgConnection, past: &[Past]) -> Outcome<()> {
         .bind(past.iter().map(|past| past.cost.pico).bind_iter())
         .bind(past.iter().map(|past| past.cost.config).bind_iter())
         .bind(past.iter().map(|past| past.priced_model.as_deref()).bind_iter())
-        .execute(conn)
+        .bind(&kept.counts)
+        .bind(&kept.values)
+        .bind(look)
+        .fetch_one(conn)
         .await?;
-    Ok(())
+    Ok(waiting)
 }
 
 /// The costs that executions had before, oldest first: a list for each of `ids`.

@@ -3,9 +3,11 @@
 //! this crate writes rows and reads them back. No type of the driver leaves it.
 
 mod batch;
+mod cells;
 mod config;
 mod costs;
 mod error;
+mod folds;
 mod pool;
 mod prices;
 mod prompts;
@@ -16,6 +18,7 @@ mod rows;
 mod schema;
 mod sql;
 mod store;
+mod sums;
 mod text;
 mod wire;
 

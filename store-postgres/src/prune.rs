@@ -2,6 +2,7 @@
 //! Invariant: the raw horizon moves in the transaction that deletes, and never back, while no
 //! record is written.
 
+use prompt_engine_core::cube::horizon_of;
 use prompt_engine_core::{Prune, Pruned, Timestamp};
 use sqlx::{PgConnection, query, query_scalar};
 
@@ -69,7 +70,7 @@ SELECT EXISTS (SELECT 1 FROM prompt_engine_usage_payloads WHERE created_at < $1)
 /// Deletes one batch; the caller commits.
 pub(crate) async fn prune(conn: &mut PgConnection, prune: &Prune) -> Outcome<Pruned> {
     let mut pruned = Pruned { done: true, ..Pruned::default() };
-    if let Some(before) = prune.raw_before {
+    if let Some(before) = prune.raw_before.map(horizon_of) {
         pruned.usages = delete(conn, DELETE_USAGES, before, prune.limit).await?;
         pruned.executions = delete(conn, DELETE_EXECUTIONS, before, prune.limit).await?;
         pruned.done &= !any(conn, OLD_RECORDS, before).await?;

@@ -1,18 +1,14 @@
 //! The [`RecordStore`] of the schema: sums, lists, single records.
-//! Sums walk the hot rows of a range, and core's `Recount` adds them up as they arrive, so that what
-//! a sum means is decided in one place. One answer is one snapshot.
+//! Sums read the cells, the changes and the rows that core's `Plan` names, and core's `Tally` adds them
+//! up, so that what a sum means is decided in one place. One answer is one snapshot.
 
 mod slowest;
 
-use std::collections::HashMap;
-
-use futures::TryStreamExt;
-use prompt_engine_core::aggregate::Recount;
+use prompt_engine_core::cube::{Plan, Tally};
 use prompt_engine_core::{
-    Aggregate, AggregateQuery, Appended, Attribution, CostRevision, Cursor, Dimension, ExecutionId,
-    Filter, Folded, Label, LlmExecution, Page, PastCost, PromptId, Prune, Pruned, Reading, Rebuild,
-    Rebuilt, Record, RecordQuery, RecordStore, Result, Revised, TimeRange, Timestamp, Usage,
-    UsageId, codec,
+    Aggregate, AggregateQuery, Appended, CostRevision, Cursor, ExecutionId, Filter, Folded,
+    LlmExecution, Page, PastCost, Prune, Pruned, Rebuild, Rebuilt, Record, RecordQuery,
+    RecordStore, Result, Revised, TimeRange, Timestamp, Usage, UsageId, codec,
 };
 use serde::de::DeserializeOwned;
 use sqlx::postgres::PgRow;
@@ -20,16 +16,22 @@ use sqlx::types::Uuid;
 use sqlx::{PgConnection, query};
 
 use crate::batch::{self, Payloads};
+use crate::costs::Revising;
 use crate::error::{Fault, Outcome};
 use crate::prune::{self, RAW_HORIZON};
+use crate::records::Written;
 use crate::rows::{
-    self, EXECUTION_PAYLOAD, USAGE_PAYLOAD, amount, category, count, execution_columns, get, id,
-    moment, optional, small, status, usage_columns,
+    self, EXECUTION_PAYLOAD, USAGE_PAYLOAD, execution_columns, get, optional, usage_columns,
 };
 use crate::schema::meta;
 use crate::sql::Sql;
 use crate::store::{Hold, PostgresStore, Repeat};
-use crate::{costs, records};
+use crate::sums::{Found, Scan};
+use crate::{cells, costs, records};
+
+/// Stretches of usages and of executions that one statement reads, about. An answer has one or two, but
+/// where the days of its zone do not start with a quarter of an hour.
+const PARTS: usize = 12;
 
 const ONE_USAGE: &str = concat!(
     "SELECT ",
@@ -56,11 +58,14 @@ impl RecordStore for PostgresStore {
         }
         let batch = &batch::fold(records).map_err(|fault| self.error(fault))?;
         let payloads = &Payloads::start(batch);
-        self.write(Hold::Share, Repeat::Always, |mut conn| async move {
-            let done = records::append(&mut conn, batch, payloads).await;
+        let look = self.folds().is_time_to_look(records.len());
+        let written = self.write(Hold::Share, Repeat::Always, |mut conn| async move {
+            let done = records::append(&mut conn, batch, payloads, look).await;
             (conn, done)
-        })
-        .await
+        });
+        let Written { appended, changes, waiting } = written.await?;
+        self.kept(changes, waiting).await;
+        Ok(appended)
     }
 
     async fn aggregate(&self, query: &AggregateQuery) -> Result<Aggregate> {
@@ -72,11 +77,18 @@ impl RecordStore for PostgresStore {
     }
 
     async fn fold(&self) -> Result<Folded> {
-        Ok(Folded::default())
+        // Whoever asks waits for others that fold, so that what is left is told as it is.
+        Ok(self.fold_holding(Hold::Fold).await?.map(|(folded, _)| folded).unwrap_or_default())
     }
 
-    async fn rebuild(&self, _: Rebuild) -> Result<Rebuilt> {
-        Ok(Rebuilt::default())
+    async fn rebuild(&self, part: Rebuild) -> Result<Rebuilt> {
+        // What waits is folded by lots; a cell that cannot be read may be among those made anew.
+        while self.fold().await.is_ok_and(|folded| folded.more) {}
+        self.write(Hold::Rebuild, Repeat::Always, |mut conn| async move {
+            let done = cells::rebuild(&mut conn, part).await;
+            (conn, done)
+        })
+        .await
     }
 
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {
@@ -180,11 +192,14 @@ impl RecordStore for PostgresStore {
         if revisions.is_empty() {
             return Ok(Vec::new());
         }
-        self.write(Hold::Share, Repeat::Uncommitted, |mut conn| async move {
-            let done = costs::revise(&mut conn, revisions).await;
+        let look = self.folds().is_time_to_look(revisions.len());
+        let revising = self.write(Hold::Share, Repeat::Uncommitted, |mut conn| async move {
+            let done = costs::revise(&mut conn, revisions, look).await;
             (conn, done)
-        })
-        .await
+        });
+        let Revising { outcomes, changes, waiting } = revising.await?;
+        self.kept(changes, waiting).await;
+        Ok(outcomes)
     }
 
     async fn past_costs(&self, ids: &[ExecutionId]) -> Result<Vec<Vec<PastCost>>> {
@@ -227,161 +242,42 @@ fn payload<T: DeserializeOwned>(row: &PgRow, column: usize) -> Outcome<Option<T>
     optional(get::<Option<&[u8]>>(row, column)?, |data| Ok(codec::decode(data)?))
 }
 
-/// The labels that were met in the rows of a sum: they are few, and each is made once.
-#[derive(Default)]
-struct Labels(HashMap<String, Label>);
-
-impl Labels {
-    fn get(&mut self, row: &PgRow, column: usize) -> Outcome<Label> {
-        let text: &str = get(row, column)?;
-        if let Some(label) = self.0.get(text) {
-            return Ok(label.clone());
-        }
-        let label = rows::label(row, column)?;
-        self.0.insert(text.to_owned(), label.clone());
-        Ok(label)
-    }
-}
-
 async fn aggregate(conn: &mut PgConnection, query: &AggregateQuery) -> Outcome<Aggregate> {
-    let mut recount = Recount::new(query);
-    if !query.needs_execution() {
-        sum_usages(conn, query, &mut recount).await?;
-    }
-    sum_executions(conn, query, &mut recount).await?;
-    Ok(Aggregate { rows: recount.finish(), reading: Reading::default() })
-}
-
-/// What rows of sums have in common: what the filter names, which the statement saw to.
-fn blank(query: &AggregateQuery) -> Attribution {
-    let filter = &query.filter;
-    Attribution {
-        prompt: filter.prompt.unwrap_or(PromptId::from_bytes([0; 16])),
-        version: filter.version.unwrap_or(0),
-        environment: filter.environment.clone().unwrap_or_else(|| Label::lossy("")),
-        session: filter.session.clone(),
-        user: filter.user.clone(),
-    }
-}
-
-/// Columns that only a query that groups by them reads; others are not sent.
-fn grouped(
-    sql: &mut Sql,
-    query: &AggregateQuery,
-    columns: &[(Dimension, &'static str, &'static str)],
-) {
-    for (dimension, column, none) in columns {
-        sql.push(if query.group_by.contains(dimension) { column } else { none });
-    }
-}
-
-const OF_BOTH: [(Dimension, &str, &str); 5] = [
-    (Dimension::Prompt, ", r.prompt", ", NULL::uuid"),
-    (Dimension::Version, ", r.version", ", NULL::bigint"),
-    (Dimension::Environment, ", r.environment", ", NULL::text"),
-    (Dimension::Session, ", r.session", ", NULL::text"),
-    (Dimension::User, ", r.user_id", ", NULL::text"),
-];
-
-const OF_EXECUTIONS: [(Dimension, &str, &str); 2] = [
-    (Dimension::Provider, ", r.provider", ", NULL::text"),
-    (Dimension::Model, ", r.model", ", NULL::text"),
-];
-
-/// Sets what a query groups by to what the columns of [`OF_BOTH`] from the second on say.
-fn read_grouped(
-    row: &PgRow,
-    query: &AggregateQuery,
-    labels: &mut Labels,
-    of: &mut Attribution,
-) -> Outcome<()> {
-    if query.group_by.contains(&Dimension::Prompt) {
-        of.prompt = PromptId::from_bytes(id(row, 1)?);
-    }
-    if query.group_by.contains(&Dimension::Version) {
-        of.version = small(row, 2)?;
-    }
-    if query.group_by.contains(&Dimension::Environment) {
-        of.environment = labels.get(row, 3)?;
-    }
-    if query.group_by.contains(&Dimension::Session) {
-        of.session = rows::maybe_label(row, 4)?;
-    }
-    if query.group_by.contains(&Dimension::User) {
-        of.user = rows::maybe_label(row, 5)?;
-    }
-    Ok(())
-}
-
-async fn sum_usages(
-    conn: &mut PgConnection,
-    query: &AggregateQuery,
-    recount: &mut Recount<'_>,
-) -> Outcome<()> {
-    let mut sql = Sql::new("SELECT r.created_at");
-    grouped(&mut sql, query, &OF_BOTH);
-    sql.push(" FROM prompt_engine_usages AS r WHERE TRUE");
-    sql.range(&query.range);
-    sql.attribution(&query.filter);
-    let mut usage = Usage {
-        id: UsageId::from_bytes([0; 16]),
-        attribution: blank(query),
-        created_at: Timestamp::MIN,
-        payload: None,
-    };
-    let mut labels = Labels::default();
-    let mut rows = sql.query().fetch(conn);
-    while let Some(row) = rows.try_next().await? {
-        usage.created_at = moment(&row, 0)?;
-        read_grouped(&row, query, &mut labels, &mut usage.attribution)?;
-        recount.usage(&usage);
-    }
-    Ok(())
-}
-
-async fn sum_executions(
-    conn: &mut PgConnection,
-    query: &AggregateQuery,
-    recount: &mut Recount<'_>,
-) -> Outcome<()> {
-    let mut sql = Sql::new("SELECT r.created_at");
-    grouped(&mut sql, query, &OF_BOTH);
-    grouped(&mut sql, query, &OF_EXECUTIONS);
-    sql.push(
-        ", r.status, r.error_category, r.cost_kind, r.cost_reason, r.cost_pico, r.latency_ms,
-         r.time_to_first_token_ms, r.input, r.output, r.cache_read, r.cache_write,
-         r.cache_write_1h, r.reasoning, r.audio_input, r.audio_output
-         FROM prompt_engine_llm_executions AS r WHERE TRUE",
-    );
-    sql.range(&query.range);
-    sql.execution(&query.filter);
-    let none = || Label::lossy("");
-    let mut execution = LlmExecution::pending(
-        ExecutionId::from_bytes([0; 16]),
-        UsageId::from_bytes([0; 16]),
-        blank(query),
-        query.filter.provider.clone().unwrap_or_else(none),
-        query.filter.model.clone().unwrap_or_else(none),
-        Timestamp::MIN,
-    );
-    let mut labels = Labels::default();
-    let mut rows = sql.query().fetch(conn);
-    while let Some(row) = rows.try_next().await? {
-        execution.created_at = moment(&row, 0)?;
-        read_grouped(&row, query, &mut labels, &mut execution.attribution)?;
-        if query.group_by.contains(&Dimension::Provider) {
-            execution.provider = labels.get(&row, 6)?;
+    let horizon = optional(meta(conn, RAW_HORIZON).await?, |at| Ok(Timestamp::from_micros(at)?))?;
+    let extent = if Plan::needs_extent(query) { cells::extent(conn).await? } else { None };
+    let plan = Plan::new(query, horizon, extent);
+    let mut tally = Tally::new(query, &plan)?;
+    cells::read(conn, &plan, &mut tally).await?;
+    let records = plan.records().iter().map(|of| (*of, false));
+    let mut scan = Scan::new(query);
+    for (of, pending) in records.chain(plan.pending().map(|of| (of, true))) {
+        if pending {
+            scan.pending(of);
+        } else {
+            if !query.needs_execution() {
+                scan.usages(of);
+            }
+            scan.executions(of);
         }
-        if query.group_by.contains(&Dimension::Model) {
-            execution.model = labels.get(&row, 7)?;
+        if scan.parts() >= PARTS {
+            count(conn, std::mem::replace(&mut scan, Scan::new(query)), &mut tally).await?;
         }
-        execution.status = status(&row, 8)?;
-        execution.error_category = category(&row, 9)?;
-        execution.cost = amount(&row, 10)?;
-        execution.latency_ms = count(&row, 13)?;
-        execution.time_to_first_token_ms = count(&row, 14)?;
-        execution.tokens = rows::tokens(&row, 15)?;
-        recount.execution(&execution);
     }
-    Ok(())
+    count(conn, scan, &mut tally).await?;
+    Ok(tally.finish())
+}
+
+async fn count(conn: &mut PgConnection, scan: Scan<'_>, tally: &mut Tally<'_>) -> Outcome<()> {
+    if scan.parts() == 0 {
+        return Ok(());
+    }
+    scan.run(conn, |found| {
+        match found {
+            Found::Usage(usage) => tally.usage(usage),
+            Found::Execution(call) => tally.execution(call),
+            Found::Changes(data) => tally.changes(&data)?,
+        }
+        Ok(())
+    })
+    .await
 }

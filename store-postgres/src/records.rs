@@ -9,9 +9,10 @@ use prompt_engine_core::{
 };
 use sqlx::postgres::PgBindIterExt;
 use sqlx::types::Uuid;
-use sqlx::{PgConnection, query};
+use sqlx::{PgConnection, query, query_scalar};
 
-use crate::batch::{Batch, Encoded, Id, Identity, Kept, Payloads, parts};
+use crate::batch::{Batch, Encoded, Id, Identity, Payloads, Whole, parts};
+use crate::cells::Kept;
 use crate::error::{Fault, Outcome};
 use crate::prune::RAW_HORIZON;
 use crate::rows::{CostRow, attribution, get, maybe_label, moment};
@@ -43,30 +44,58 @@ impl Done {
 
 /// A payload to be written.
 struct Payload<'a> {
+    id: Id,
     created_at: Timestamp,
-    id: Uuid,
     data: &'a [u8],
 }
 
-/// Writes `batch`; the caller commits.
+/// What an append did, to its records and for the cubes.
+pub(crate) struct Written {
+    pub(crate) appended: Appended,
+    /// The changes that it keeps.
+    pub(crate) changes: u64,
+    /// The changes that waited before, if it looked.
+    pub(crate) waiting: Option<u64>,
+}
+
+/// Writes `batch`, and looks how many changes wait if it is time to `look`; the caller commits.
 pub(crate) async fn append(
     conn: &mut PgConnection,
     batch: &Batch<'_>,
     payloads: &Payloads,
-) -> Outcome<Appended> {
+    look: bool,
+) -> Outcome<Written> {
     let mut done = Done::default();
     for (usages, calls) in parts(batch.usages.len(), batch.executions.len(), ROWS) {
         insert_rows(conn, &batch.usages[usages], &batch.executions[calls], &mut done).await?;
     }
     judge(conn, batch, &done).await?;
-    insert_payloads(conn, batch, payloads.get().await?, &done).await?;
+    let kept = changes(batch, &done);
+    let waiting = insert_rest(conn, batch, payloads.get().await?, &done, &kept, look).await?;
     let mut stored = done.usages.len() + done.inserted.len() + done.finished.len();
-    for Kept { call, began } in &batch.executions {
+    for Whole { call, began } in &batch.executions {
         stored += usize::from(*began && done.inserted.contains(&uuid(call.id.to_bytes())));
     }
     let number = |rows: usize| u64::try_from(rows).unwrap_or(u64::MAX);
     let unchanged = batch.records.len().saturating_sub(stored);
-    Ok(Appended { stored: number(stored), unchanged: number(unchanged) })
+    let appended = Appended { stored: number(stored), unchanged: number(unchanged) };
+    Ok(Written { appended, changes: kept.len(), waiting })
+}
+
+/// What the records change that were stored.
+fn changes(batch: &Batch<'_>, done: &Done) -> Kept {
+    let mut kept = Kept::default();
+    for usage in &batch.usages {
+        if done.usages.contains(&uuid(usage.id.to_bytes())) {
+            kept.usage(usage);
+        }
+    }
+    for Whole { call, .. } in &batch.executions {
+        if done.changed(&Id::Execution(uuid(call.id.to_bytes()))) {
+            kept.execution(call);
+        }
+    }
+    kept.finish()
 }
 
 fn uuid(id: [u8; 16]) -> Uuid {
@@ -128,10 +157,10 @@ SELECT
 async fn insert_rows(
     conn: &mut PgConnection,
     usages: &[&Usage],
-    calls: &[Kept<'_>],
+    calls: &[Whole<'_>],
     done: &mut Done,
 ) -> Outcome<()> {
-    let calls: Vec<&LlmExecution> = calls.iter().map(|kept| kept.call).collect();
+    let calls: Vec<&LlmExecution> = calls.iter().map(|whole| whole.call).collect();
     let costs: Vec<CostRow> = calls.iter().map(|call| CostRow::new(call.cost.as_ref())).collect();
     // A column each, in the order of the statement. Values are encoded as they are bound.
     macro_rules! columns {
@@ -264,79 +293,113 @@ async fn stored(conn: &mut PgConnection, ids: &HashSet<Id>) -> Outcome<HashMap<I
     Ok(stored)
 }
 
-/// Writes the payloads of what is new, and replaces those of calls that were pending.
-async fn insert_payloads(
+/// Writes the payloads of what is new, replaces those of calls that were pending, and keeps the
+/// changes, in as few statements as the size of a message allows; answers how many changes waited
+/// before, if it was to look.
+async fn insert_rest(
     conn: &mut PgConnection,
     batch: &Batch<'_>,
     encoded: &Encoded,
     done: &Done,
-) -> Outcome<()> {
-    let mut usages = Vec::new();
+    kept: &Kept,
+    look: bool,
+) -> Outcome<Option<u64>> {
+    let mut payloads = Vec::new();
     for (usage, data) in batch.usages.iter().zip(&encoded.usages) {
-        let (created_at, id) = (usage.created_at, uuid(usage.id.to_bytes()));
-        if let (true, Some(data)) = (done.usages.contains(&id), data) {
-            usages.push(Payload { created_at, id, data });
+        let (created_at, id) = (usage.created_at, Id::Usage(uuid(usage.id.to_bytes())));
+        if let (true, Some(data)) = (done.changed(&id), data) {
+            payloads.push(Payload { id, created_at, data });
         }
     }
-    let (mut executions, mut without) = (Vec::new(), Vec::new());
-    for (Kept { call, .. }, data) in batch.executions.iter().zip(&encoded.executions) {
+    let usages = payloads.len();
+    let mut without = Vec::new();
+    for (Whole { call, .. }, data) in batch.executions.iter().zip(&encoded.executions) {
         let (created_at, id) = (call.created_at, uuid(call.id.to_bytes()));
         match data {
             Some(data) if done.changed(&Id::Execution(id)) => {
-                executions.push(Payload { created_at, id, data });
+                payloads.push(Payload { id: Id::Execution(id), created_at, data });
             }
             None if done.finished.contains(&id) => without.push((created_at, id)),
             _ => {}
         }
     }
-    insert_into(conn, INSERT_USAGE_PAYLOADS, &usages).await?;
-    insert_into(conn, INSERT_EXECUTION_PAYLOADS, &executions).await?;
     if !without.is_empty() {
         query(DELETE_EXECUTION_PAYLOADS)
             .bind(without.iter().map(|(created_at, _)| Moment(*created_at)).bind_iter())
             .bind(without.iter().map(|(_, id)| *id).bind_iter())
-            .execute(conn)
+            .execute(&mut *conn)
             .await?;
     }
-    Ok(())
+    let (mut usages, mut executions) = payloads.split_at(usages);
+    let mut kept = Some(kept).filter(|kept| kept.len() > 0);
+    let mut waiting = None;
+    while !usages.is_empty() || !executions.is_empty() || kept.is_some() {
+        let mut size = 0;
+        let (part, more_usages) = cut(usages, &mut size);
+        let (calls, more_executions) = cut(executions, &mut size);
+        (usages, executions) = (more_usages, more_executions);
+        let last = usages.is_empty() && executions.is_empty();
+        let changes = if last { kept.take() } else { None };
+        let found = insert_part(conn, part, calls, changes, look && last).await?;
+        waiting = waiting.or(found);
+    }
+    Ok(waiting)
 }
 
-const INSERT_USAGE_PAYLOADS: &str = "
-INSERT INTO prompt_engine_usage_payloads (created_at, id, data)
-SELECT * FROM unnest($1::timestamptz[], $2::uuid[], $3::bytea[])
-ON CONFLICT (created_at, id) DO UPDATE SET data = excluded.data";
+/// As many of `payloads` as one statement takes behind others of `size`, and the rest.
+fn cut<'a, 'p>(
+    payloads: &'p [Payload<'a>],
+    size: &mut usize,
+) -> (&'p [Payload<'a>], &'p [Payload<'a>]) {
+    let before = *size;
+    let fits = payloads.iter().take_while(|payload| {
+        *size += payload.data.len();
+        *size <= BYTES
+    });
+    // One that is larger than a statement should be has a statement of its own.
+    let fits = fits.count().max(usize::from(before == 0)).min(payloads.len());
+    payloads.split_at(fits)
+}
 
-const INSERT_EXECUTION_PAYLOADS: &str = "
-INSERT INTO prompt_engine_llm_execution_payloads (created_at, id, data)
-SELECT * FROM unnest($1::timestamptz[], $2::uuid[], $3::bytea[])
-ON CONFLICT (created_at, id) DO UPDATE SET data = excluded.data";
+const INSERT_REST: &str = "
+WITH usage AS (
+    INSERT INTO prompt_engine_usage_payloads (created_at, id, data)
+    SELECT * FROM unnest($1::timestamptz[], $2::uuid[], $3::bytea[])
+    ON CONFLICT (created_at, id) DO UPDATE SET data = excluded.data
+), execution AS (
+    INSERT INTO prompt_engine_llm_execution_payloads (created_at, id, data)
+    SELECT * FROM unnest($4::timestamptz[], $5::uuid[], $6::bytea[])
+    ON CONFLICT (created_at, id) DO UPDATE SET data = excluded.data
+), kept AS (
+    INSERT INTO prompt_engine_changes (changes, data)
+    SELECT * FROM unnest($7::bigint[], $8::bytea[])
+)
+SELECT sum(changes)::bigint FROM prompt_engine_changes WHERE $9";
 
 const DELETE_EXECUTION_PAYLOADS: &str = "
 DELETE FROM prompt_engine_llm_execution_payloads AS p
 USING unnest($1::timestamptz[], $2::uuid[]) AS gone (created_at, id)
 WHERE p.created_at = gone.created_at AND p.id = gone.id";
 
-/// Runs `insert` as often as the size of a message demands.
-async fn insert_into(
+async fn insert_part(
     conn: &mut PgConnection,
-    insert: &'static str,
-    payloads: &[Payload<'_>],
-) -> Outcome<()> {
-    let mut rest = payloads;
-    while !rest.is_empty() {
-        let mut size = 0;
-        let fits = rest.iter().take_while(|payload| {
-            size += payload.data.len();
-            size <= BYTES
-        });
-        let (part, others) = rest.split_at(fits.count().max(1));
-        query(insert)
-            .bind(part.iter().map(|payload| Moment(payload.created_at)).bind_iter())
-            .bind(part.iter().map(|payload| payload.id).bind_iter())
-            .bind(part.iter().map(|payload| payload.data).bind_iter())
-            .execute(&mut *conn)
-            .await?;
-        rest = others;
+    usages: &[Payload<'_>],
+    executions: &[Payload<'_>],
+    kept: Option<&Kept>,
+    look: bool,
+) -> Outcome<Option<u64>> {
+    let mut insert = query_scalar(INSERT_REST);
+    for payloads in [usages, executions] {
+        insert = insert
+            .bind(payloads.iter().map(|payload| Moment(payload.created_at)).bind_iter())
+            .bind(payloads.iter().map(|payload| payload.id.uuid()).bind_iter())
+            .bind(payloads.iter().map(|payload| payload.data).bind_iter());
     }
-    Ok(())
+    let waiting: Option<i64> = insert
+        .bind(kept.map_or(&[][..], |kept| &kept.counts))
+        .bind(kept.map_or(&[][..], |kept| &kept.values))
+        .bind(look)
+        .fetch_one(conn)
+        .await?;
+    Ok(look.then(|| waiting.unwrap_or(0).cast_unsigned()))
 }

@@ -3,12 +3,19 @@
 //! open a new one at once make its tables once. (sqlx's migrator would do that too, but keeps the
 //! versions in `_sqlx_migrations`, where an application that shares the database keeps its own.)
 
+use prompt_engine_core::cube::cell_of;
+use prompt_engine_core::{BucketWidth, Timestamp};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, query_as, query_scalar, raw_sql};
 
+use crate::cells;
 use crate::error::{Fault, Outcome};
+use crate::prune::RAW_HORIZON;
 
 /// The migrations in order: the first makes version 1.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/0001_initial.sql"), include_str!("../migrations/0002_cubes.sql")];
+/// The first version that has cells.
+const CELLS: i64 = 2;
 
 /// The version of the schema, in `prompt_engine_meta`.
 const SCHEMA: &str = "schema";
@@ -20,17 +27,41 @@ fn newest() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// The lock of a schema: see `docs/postgres-format.md`.
+/// An advisory lock: see `docs/postgres-format.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SchemaLock(i64);
+pub(crate) struct Lock(i64);
 
-impl SchemaLock {
+/// The locks of a schema.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Locks {
+    /// Of its records.
+    pub(crate) records: Lock,
+    /// Of its cells, and of the changes that go into them.
+    pub(crate) folds: Lock,
+}
+
+impl Locks {
     fn of(schema: &str) -> Self {
+        Self {
+            records: Lock::of("prompt_engine:", schema),
+            folds: Lock::of("prompt_engine_folds:", schema),
+        }
+    }
+}
+
+impl Lock {
+    fn of(what: &str, schema: &str) -> Self {
         let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-        for byte in b"prompt_engine:".iter().chain(schema.as_bytes()) {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        for byte in what.bytes().chain(schema.bytes()) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
         Self(hash.cast_signed())
+    }
+
+    /// Takes it for the rest of the transaction, alone, if nobody has it; answers whether it did.
+    pub(crate) async fn try_alone(self, conn: &mut PgConnection) -> Outcome<bool> {
+        let lock = query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(self.0);
+        Ok(lock.fetch_one(conn).await?)
     }
 
     /// A statement that takes it for the rest of the transaction, beside others that do so.
@@ -45,20 +76,21 @@ impl SchemaLock {
 }
 
 /// Brings the schema up to date, and makes it where there is none. `named` is the one that was
-/// asked for, fit to stand in SQL. Answers its lock, and whether there were no tables before.
+/// asked for, fit to stand in SQL. Answers its locks, and whether there were no tables before.
 pub(crate) async fn migrate(
     conn: &mut PgConnection,
     named: Option<&str>,
-) -> Outcome<(SchemaLock, bool)> {
+) -> Outcome<(Locks, bool)> {
     check_server(conn).await?;
     let (found, place) = version(conn).await?;
     let place = named.map(str::to_owned).or(place).ok_or(Fault::NoSchema)?;
-    let lock = SchemaLock::of(&place);
+    let locks = Locks::of(&place);
     // The usual case takes no lock.
     if known(found)? == newest() {
-        return Ok((lock, false));
+        return Ok((locks, false));
     }
-    let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}", lock.alone());
+    let begin =
+        format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}", locks.records.alone());
     conn.execute(raw_sql(AssertSqlSafe(begin))).await?;
     if let Some(schema) = named {
         // Asking for one that is there needs the right to make one.
@@ -76,16 +108,23 @@ pub(crate) async fn migrate(
     for migration in &MIGRATIONS[done..] {
         conn.execute(raw_sql(*migration)).await?;
     }
-    sqlx::query(
-        "INSERT INTO prompt_engine_meta (name, value) VALUES ($1, $2)
-         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-    )
-    .bind(SCHEMA)
-    .bind(newest())
-    .execute(&mut *conn)
-    .await?;
+    if (1..CELLS).contains(&found) {
+        start_cells(conn).await?;
+    }
+    set_meta(conn, SCHEMA, newest()).await?;
     conn.execute("COMMIT").await?;
-    Ok((lock, found == 0))
+    Ok((locks, found == 0))
+}
+
+/// Gives a store that had none the changes that its cells are made from. Its raw horizon moves to the
+/// end of its quarter of an hour, since what is left of that quarter is in the cells alone.
+async fn start_cells(conn: &mut PgConnection) -> Outcome<()> {
+    if let Some(horizon) = meta(conn, RAW_HORIZON).await? {
+        let quarter = cell_of(BucketWidth::QuarterHour, Timestamp::from_micros(horizon)?);
+        let whole = if quarter.from == horizon { horizon } else { quarter.to };
+        set_meta(conn, RAW_HORIZON, whole).await?;
+    }
+    cells::start(conn).await
 }
 
 /// Whether the tables are there, in the schema that was `named` or where the search path finds them.
@@ -134,4 +173,14 @@ fn known(found: i64) -> Outcome<i64> {
 pub(crate) async fn meta(conn: &mut PgConnection, name: &'static str) -> Outcome<Option<i64>> {
     let select = query_scalar("SELECT value FROM prompt_engine_meta WHERE name = $1");
     Ok(select.bind(name).fetch_optional(conn).await?)
+}
+
+/// Keeps `value` under `name`.
+async fn set_meta(conn: &mut PgConnection, name: &'static str, value: i64) -> Outcome<()> {
+    let insert = sqlx::query(
+        "INSERT INTO prompt_engine_meta (name, value) VALUES ($1, $2)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    );
+    insert.bind(name).bind(value).execute(conn).await?;
+    Ok(())
 }

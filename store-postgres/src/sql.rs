@@ -1,13 +1,14 @@
 //! Statements made of fixed pieces, and the values for their parameters.
 //! Invariant: a piece is `'static`; whatever a caller says is a bound value.
 
+use prompt_engine_core::cube::Stretch;
 use prompt_engine_core::{Filter, Order, PromptId, Status, TimeRange, Timestamp};
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::types::Uuid;
 use sqlx::{Encode, Postgres, QueryBuilder, Type};
 
-use crate::wire::Moment;
+use crate::wire::{End, Moment};
 
 /// A statement about the records `r`.
 pub(crate) struct Sql(QueryBuilder<Postgres>);
@@ -36,6 +37,16 @@ impl Sql {
         }
         if let Some(to) = range.to {
             self.and(" AND r.created_at < ", Moment(to));
+        }
+    }
+
+    /// An open end is no condition, so that a statement of none has no parameters.
+    pub(crate) fn stretch(&mut self, of: Stretch) {
+        if of.from > i64::MIN {
+            self.and(" AND r.created_at >= ", End(of.from));
+        }
+        if of.to < i64::MAX {
+            self.and(" AND r.created_at < ", End(of.to));
         }
     }
 

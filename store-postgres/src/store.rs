@@ -13,12 +13,18 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::{Place, PostgresConfig};
 use crate::error::{Fault, Outcome, joined};
+use crate::folds::Folds;
 use crate::pool::{Lease, Pool};
-use crate::schema;
+use crate::schema::{self, Lock};
 
-/// Transactions name all that they depend on: the defaults may be set otherwise.
-const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// Transactions name all that they depend on: the defaults may be set otherwise. A sum is planned for
+/// what it asks: a plan for any range would do for none.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+    SET LOCAL plan_cache_mode = force_custom_plan";
 const WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+/// Of cells only few are touched, and a plan that was made for a small table is kept for a large one.
+const FOLD: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL enable_seqscan = off";
 /// How long one attempt to write may take before its connection counts as lost: a network that dies
 /// in silence would otherwise be waited for without an end. Batches are bounded, and so is this.
 const WRITING: Duration = Duration::from_secs(60);
@@ -51,6 +57,10 @@ struct Shared {
     created: bool,
     begin_sharing: String,
     begin_alone: String,
+    begin_folding: String,
+    begin_rebuilding: String,
+    lock_of_folds: Lock,
+    folds: Folds,
     pool: Arc<Pool>,
 }
 
@@ -74,6 +84,12 @@ pub(crate) enum Hold {
     Share,
     /// All of it: no records are written meanwhile.
     All,
+    /// Nothing, but the lock of folds, alone.
+    Fold,
+    /// Nothing, and it tries for the lock of folds itself.
+    TryFold,
+    /// A share, and the lock of folds, alone.
+    Rebuild,
 }
 
 /// What may be done again.
@@ -103,12 +119,20 @@ impl PostgresStore {
             pool.adopt(conn);
             Ok(made)
         };
-        let (lock, created) = made.await.map_err(|fault: Fault| fault.about(&place))?;
+        let (locks, created) = made.await.map_err(|fault: Fault| fault.about(&place))?;
         let shared = Shared {
             place,
             created,
-            begin_sharing: format!("{WRITE}; {}", lock.shared()),
-            begin_alone: format!("{WRITE}; {}", lock.alone()),
+            begin_sharing: format!("{WRITE}; {}", locks.records.shared()),
+            begin_alone: format!("{WRITE}; {}", locks.records.alone()),
+            begin_folding: format!("{FOLD}; {}", locks.folds.alone()),
+            begin_rebuilding: format!(
+                "{FOLD}; {}; {}",
+                locks.records.shared(),
+                locks.folds.alone()
+            ),
+            lock_of_folds: locks.folds,
+            folds: Folds::default(),
             pool,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -169,6 +193,9 @@ impl PostgresStore {
             Hold::Nothing => WRITE,
             Hold::Share => &self.shared.begin_sharing,
             Hold::All => &self.shared.begin_alone,
+            Hold::Fold => &self.shared.begin_folding,
+            Hold::TryFold => FOLD,
+            Hold::Rebuild => &self.shared.begin_rebuilding,
         };
         self.run(Some(begin), repeat, work).await
     }
@@ -204,6 +231,14 @@ impl PostgresStore {
             };
             self.may_repeat(fault, &mut again).await?;
         }
+    }
+
+    pub(crate) fn folds(&self) -> &Folds {
+        &self.shared.folds
+    }
+
+    pub(crate) fn lock_of_folds(&self) -> Lock {
+        self.shared.lock_of_folds
     }
 
     pub(crate) fn error(&self, fault: Fault) -> Error {

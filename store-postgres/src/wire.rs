@@ -41,3 +41,23 @@ impl Decode<'_, Postgres> for Moment {
         Ok(Self(Timestamp::from_micros(since_1970)?))
     }
 }
+
+/// An end of a stretch of time, in microseconds since 1970; the least and the largest number are the
+/// server's infinities.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End(pub(crate) i64);
+
+impl Type<Postgres> for End {
+    fn type_info() -> PgTypeInfo {
+        <Moment as Type<Postgres>>::type_info()
+    }
+}
+
+impl Encode<'_, Postgres> for End {
+    fn encode_by_ref(&self, buf: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        let open = matches!(self.0, i64::MIN | i64::MAX);
+        let micros = if open { self.0 } else { self.0.saturating_sub(EPOCH) };
+        buf.extend_from_slice(&micros.to_be_bytes());
+        Ok(IsNull::No)
+    }
+}
