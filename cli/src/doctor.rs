@@ -2,7 +2,7 @@
 //! makes cells anew where they differ.
 
 use clap::Args;
-use prompt_engine::{Difference, Measures, TimeRange};
+use prompt_engine::{Difference, ErrorKind, Measures, TimeRange};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -36,7 +36,14 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<(), Failu
     let progress = Progress::new(days.len() as u64);
     let mut found = Found { days: days.len() as u64, ..Found::default() };
     for (done, day) in (1..).zip(days) {
-        let mut checkup = doctor.check(day).await?;
+        let mut checkup = match doctor.check(day).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                progress.note(&error.to_string());
+                found.unsettled += 1;
+                continue;
+            }
+            checkup => checkup?,
+        };
         if checkup.differing > 0 && args.rebuild {
             let differed = checkup.differing;
             doctor.rebuild(day).await?;
@@ -62,16 +69,18 @@ struct Found {
     executions: u64,
     rebuilt: u64,
     differing: u64,
+    /// Days whose records changed while they were counted.
+    unsettled: u64,
     differences: Vec<Difference>,
 }
 
 impl Found {
     fn print(&self, args: &DoctorArgs, context: &Context) -> Result<(), Failure> {
-        let Self { days, usages, executions, rebuilt, differing, differences } = self;
+        let Self { days, usages, executions, rebuilt, differing, unsettled, differences } = self;
         if context.json() {
             document(&json!({
                 "days": days, "usages": usages, "executions": executions, "rebuilt": rebuilt,
-                "differing": differing,
+                "differing": differing, "unsettled_days": unsettled,
                 "differences": differences.iter().map(difference_json).collect::<Vec<_>>(),
             }))?;
         } else {
@@ -90,6 +99,15 @@ impl Found {
             count(*executions, "call"),
             count(*days, "day"),
         );
+        if *days == 0 && !context.json() {
+            return say("There is nothing to check: no records of that time.");
+        }
+        if *unsettled > 0 {
+            return Err(Failure::failed(format!(
+                "{} could not be checked, since records came while they were counted",
+                count(*unsettled, "day")
+            )));
+        }
         match (*differing, args.rebuild) {
             (0, _) if context.json() => Ok(()),
             (0, _) => say(format_args!("{counted}: every sum is right.")),
@@ -105,7 +123,7 @@ impl Found {
     }
 }
 
-/// `prompts, hour 2026-01-31T10:00:00Z, production: 12 renders, 11 calls, $0.5 counted; 12, 10, $0.4 found`
+/// `totals, hour 2026-01-31 10:00:00 production: 12 renders, 11 calls, $0.5 counted; 12 renders, … found`
 fn sentence(of: &Difference) -> String {
     let Difference { cube, width, key, recounted, found } = of;
     let mut what = vec![format!("{cube}, {width}")];
@@ -115,7 +133,11 @@ fn sentence(of: &Difference) -> String {
     what.extend(key.prompt.map(|prompt| prompt.to_string()));
     what.extend(version);
     what.extend(labels.map(|label| printable(label).into_owned()));
-    format!("{}: {} counted, {} found", what.join(" "), sums(recounted), sums(found))
+    let (counted, found) = (sums(recounted), sums(found));
+    if counted == found {
+        return format!("{}: tokens, errors or durations differ ({counted})", what.join(" "));
+    }
+    format!("{}: {counted} counted; {found} found", what.join(" "))
 }
 
 fn sums(of: &Measures) -> String {

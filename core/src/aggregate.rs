@@ -260,7 +260,7 @@ impl From<&TokenUsage> for TokenSums {
 impl Measures {
     /// Executions in any status.
     pub fn executions(&self) -> u64 {
-        self.by_status.iter().sum()
+        self.by_status.iter().fold(0, |sum, n| sum.saturating_add(*n))
     }
 
     /// Executions in `status`.
@@ -296,15 +296,21 @@ impl Measures {
     /// Adds all of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.uses = match (self.uses, other.uses) {
-            (Some(a), Some(b)) => Some(a + b),
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
             (a, b) => a.or(b),
         };
-        self.by_status.iter_mut().zip(other.by_status).for_each(|(sum, n)| *sum += n);
-        self.by_error.iter_mut().zip(other.by_error).for_each(|(sum, n)| *sum += n);
+        self.by_status
+            .iter_mut()
+            .zip(other.by_status)
+            .for_each(|(sum, n)| *sum = sum.saturating_add(n));
+        self.by_error
+            .iter_mut()
+            .zip(other.by_error)
+            .for_each(|(sum, n)| *sum = sum.saturating_add(n));
         self.tokens.merge(&other.tokens);
-        self.cost_pico += other.cost_pico;
-        self.priced += other.priced;
-        self.unpriced += other.unpriced;
+        self.cost_pico = self.cost_pico.saturating_add(other.cost_pico);
+        self.priced = self.priced.saturating_add(other.priced);
+        self.unpriced = self.unpriced.saturating_add(other.unpriced);
         self.latency_ms.merge(&other.latency_ms);
         self.time_to_first_token_ms.merge(&other.time_to_first_token_ms);
     }

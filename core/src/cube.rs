@@ -22,12 +22,20 @@ pub use tally::Tally;
 pub(crate) use plan::{misses, rounds};
 
 use crate::aggregate::{AggregateQuery, Dimension, Source};
+use crate::bytes::Reader;
+use crate::error::{Error, Result};
 use crate::status::named;
 use crate::time::{BucketWidth, Timestamp};
 
 /// Changes that a store folds in one transaction, and has unfolded at most before it does: see
 /// `docs/cubes.md`.
 pub const LOT_CHANGES: u64 = 8_192;
+
+/// Reads a value of this form. A store that holds values of a newer form is refused when it is opened,
+/// so another form is damage.
+fn reader(bytes: &[u8], form: u8) -> Result<Reader<'_>> {
+    Reader::new(bytes, form).map_err(|error| Error::corrupt(error.to_string()))
+}
 
 /// Microseconds of a quarter of an hour: the narrowest cell.
 const QUARTER: i64 = 900_000_000;

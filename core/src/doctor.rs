@@ -74,8 +74,9 @@ impl Doctor {
         Self { store }
     }
 
-    /// The days (UTC) that share a moment with `range` and have records behind the raw horizon, as
-    /// ranges: whole days, but that the first starts at the horizon where that lies in it.
+    /// The days (UTC) that share a moment with `range`, from that of the first record behind the raw
+    /// horizon to that of the last, as ranges: whole days, but that the first starts at the horizon
+    /// where that lies in it.
     ///
     /// # Errors
     /// Those of the store.
@@ -97,27 +98,53 @@ impl Doctor {
 
     /// When the first and the last record started.
     async fn ends(&self) -> Result<Option<(Timestamp, Timestamp)>> {
+        let horizon = self.store.raw_horizon().await?;
         let mut moments = Vec::new();
         for order in [Order::OldestFirst, Order::NewestFirst] {
             let page = PageQuery { limit: 1, after: None };
-            let query = RecordQuery { order, page, ..RecordQuery::default() };
+            let range = TimeRange { from: horizon, to: None };
+            let query = RecordQuery { range, order, page, ..RecordQuery::default() };
             let usages = self.store.list_usages(&query).await?.items;
             moments.extend(usages.iter().map(|usage| usage.created_at));
             let executions = self.store.list_executions(&query).await?.items;
             moments.extend(executions.iter().map(|execution| execution.created_at));
         }
-        let horizon = self.store.raw_horizon().await?;
-        moments.retain(|at| horizon.is_none_or(|horizon| *at >= horizon));
         Ok(moments.iter().min().copied().zip(moments.iter().max().copied()))
     }
 
-    /// Compares all cells of a day of [`Doctor::days`] with its records.
+    /// Compares all cells of a day of [`Doctor::days`] with its records. Of a day that is being written
+    /// to, the hours before this one.
     ///
     /// # Errors
     /// Those of the store; `Unavailable` if its records change faster than they are counted.
     pub async fn check(&self, day: TimeRange) -> Result<Checkup> {
+        if let Some(checkup) = self.try_check(day).await? {
+            return Ok(checkup);
+        }
+        let now = Timestamp::now();
+        let hour = Bucket { width: BucketWidth::Hour, zone: Zone::UTC }.start_of(now);
+        let settled = TimeRange { to: day.to.map(|to| to.min(hour)), ..day };
+        if day.contains(now)
+            && let Some(checkup) = self.try_check(settled).await?
+        {
+            return Ok(checkup);
+        }
+        let start = day.from.unwrap_or(Timestamp::MIN);
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("the records of the day {start} change faster than they can be counted"),
+        ))
+    }
+
+    /// The same, and `None` where the records do not keep still.
+    async fn try_check(&self, mut day: TimeRange) -> Result<Option<Checkup>> {
         let mut before = Recounted::of(&*self.store, day).await?;
         for _ in 0..ATTEMPTS {
+            // Records that were pruned meanwhile are in cells alone.
+            if day.from < before.missing_before {
+                day.from = before.missing_before;
+                before = Recounted::of(&*self.store, day).await?;
+            }
             let mut checkup = before.checkup(day);
             for cube in Cube::ALL {
                 for width in BucketWidth::ALL {
@@ -125,19 +152,15 @@ impl Doctor {
                 }
             }
             if checkup.differing == 0 {
-                return Ok(checkup);
+                return Ok(Some(checkup));
             }
             let after = Recounted::of(&*self.store, day).await?;
             if before == after {
-                return Ok(checkup);
+                return Ok(Some(checkup));
             }
             before = after;
         }
-        let start = day.from.unwrap_or(Timestamp::MIN);
-        Err(Error::new(
-            ErrorKind::Unavailable,
-            format!("the records of the day {start} change faster than they can be counted"),
-        ))
+        Ok(None)
     }
 
     async fn compare(
@@ -214,6 +237,7 @@ fn dimensions(cube: Cube) -> &'static [Dimension] {
 struct Recounted {
     uses: Vec<AggregateRow>,
     calls: Vec<AggregateRow>,
+    missing_before: Option<Timestamp>,
 }
 
 impl Recounted {
@@ -225,9 +249,10 @@ impl Recounted {
             source: Source::Records,
             ..AggregateQuery::default()
         };
-        let uses = store.aggregate(&query(Cube::Prompts)).await?.rows;
-        let calls = store.aggregate(&query(Cube::Calls)).await?.rows;
-        Ok(Self { uses, calls })
+        let uses = store.aggregate(&query(Cube::Prompts)).await?;
+        let calls = store.aggregate(&query(Cube::Calls)).await?;
+        let missing_before = uses.reading.missing_before.max(calls.reading.missing_before);
+        Ok(Self { uses: uses.rows, calls: calls.rows, missing_before })
     }
 
     fn checkup(&self, day: TimeRange) -> Checkup {

@@ -1,5 +1,5 @@
 //! Histograms of durations over fixed logarithmic buckets, the same on every platform and in every store.
-//! Invariant: a bucket depends on integers alone; histograms add and subtract without loss.
+//! Invariant: a bucket depends on integers alone; histograms add without loss.
 
 /// `STEPS[i]` is the smallest 64-bit mantissa (top bit set) at or above `2^63 * 2^(i/64)`.
 const STEPS: [u64; 64] = [
@@ -138,8 +138,8 @@ impl Histogram {
     /// Adds all of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.buckets.merge(&other.buckets);
-        self.count += other.count;
-        self.sum += other.sum;
+        self.count = self.count.saturating_add(other.count);
+        self.sum = self.sum.saturating_add(other.sum);
     }
 
     /// Keeps the count and the sum alone: there are no percentiles any more.
@@ -210,7 +210,7 @@ impl Buckets {
         if place >= self.counts.len() {
             self.counts.resize(place + 1, 0);
         }
-        self.counts[place] += times;
+        self.counts[place] = self.counts[place].saturating_add(times);
     }
 
     /// Adds all of `other`.

@@ -30,7 +30,7 @@ pub(crate) fn keep(conn: &Connection, changes: &Changes) -> Outcome<bool> {
 }
 
 /// Whether a lot of changes waits.
-fn is_due(conn: &Connection) -> Outcome<bool> {
+pub(crate) fn is_due(conn: &Connection) -> Outcome<bool> {
     let waiting: Option<i64> = conn
         .prepare_cached(
             "SELECT (SELECT max(id) FROM prompt_engine_changes) - id + changes
@@ -132,11 +132,9 @@ pub(crate) fn rebuild(
     // records, and in no other cell's way.
     while fold_into(conn, Damaged::Left)?.0.more {}
     let mut done = Rebuilt::default();
-    let (of, from, to) = match part {
-        Rebuild::Hour(at) => {
-            (cell_of(BucketWidth::Hour, at), BucketWidth::QuarterHour, BucketWidth::Hour)
-        }
-        Rebuild::Day(at) => (cell_of(BucketWidth::Day, at), BucketWidth::Hour, BucketWidth::Day),
+    let (of, to) = match part {
+        Rebuild::Hour(at) => (cell_of(BucketWidth::Hour, at), BucketWidth::Hour),
+        Rebuild::Day(at) => (cell_of(BucketWidth::Day, at), BucketWidth::Day),
     };
     if of.to <= horizon {
         return Ok(done);
@@ -150,16 +148,16 @@ pub(crate) fn rebuild(
         done.records = records;
         done.cells += write(conn, lot, Damaged::Refused)?;
     }
-    let mut lot = Lot::new(&[to]);
+    delete(conn, to, of)?;
     for cube in Cube::ALL {
-        each(conn, *cube, from, of, true, |start, lead, sums, durations| {
+        let (from, mut lot) = (BucketWidth::QuarterHour, Lot::new(&[to]));
+        each(conn, *cube, from, of, None, true, |start, lead, sums, durations| {
             let key = CellKey { cube: *cube, width: from, start, lead: lead.to_vec() };
             let durations = durations.unwrap_or_default().to_vec();
             Ok(lot.add_cell(&key, &CellValues { sums: sums.to_vec(), durations })?)
         })?;
+        done.cells += write(conn, lot, Damaged::Refused)?;
     }
-    delete(conn, to, of)?;
-    done.cells += write(conn, lot, Damaged::Refused)?;
     Ok(done)
 }
 
@@ -171,10 +169,7 @@ fn changes_of(
 ) -> Outcome<(Changes, u64)> {
     let (mut changes, mut records) = (Changes::default(), 0);
     each_record(conn, terms, of, |record| {
-        match record {
-            Record::Usage(usage) => changes.usage(&usage),
-            Record::Execution(call) => changes.execution(&call),
-        }
+        changes.record(&record);
         records += 1;
         Ok(())
     })?;
@@ -187,10 +182,7 @@ pub(crate) fn start(conn: &Connection) -> Outcome<()> {
     let mut changes = Changes::default();
     let all = Stretch { from: i64::MIN, to: i64::MAX };
     each_record(conn, &mut TermReader::new(&terms, conn), all, |record| {
-        match record {
-            Record::Usage(usage) => changes.usage(&usage),
-            Record::Execution(call) => changes.execution(&call),
-        }
+        changes.record(&record);
         if changes.len() >= LOT_CHANGES {
             keep(conn, &std::mem::take(&mut changes))?;
         }
@@ -243,24 +235,25 @@ fn delete(conn: &Connection, width: BucketWidth, of: Stretch) -> Outcome<()> {
 }
 
 /// Calls `visit` with the start, the lead, the sums and, if they are wanted, the histograms of the
-/// cells of a stretch.
+/// cells of a stretch, of one lead or of all.
 fn each(
     conn: &Connection,
     cube: Cube,
     width: BucketWidth,
     of: Stretch,
+    lead: Option<&[u8]>,
     durations: bool,
     mut visit: impl FnMut(i64, &[u8], &[u8], Option<&[u8]>) -> Outcome<()>,
 ) -> Outcome<()> {
     let mut select = conn.prepare_cached(if durations {
         "SELECT start, lead, sums, d.durations FROM prompt_engine_cells
          LEFT JOIN prompt_engine_cell_durations AS d USING (cube, width, start, lead)
-         WHERE cube = ? AND width = ? AND start >= ? AND start < ?"
+         WHERE cube = ? AND width = ? AND start >= ? AND start < ? AND (?5 IS NULL OR lead = ?5)"
     } else {
         "SELECT start, lead, sums, NULL FROM prompt_engine_cells
-         WHERE cube = ? AND width = ? AND start >= ? AND start < ?"
+         WHERE cube = ? AND width = ? AND start >= ? AND start < ? AND (?5 IS NULL OR lead = ?5)"
     })?;
-    let mut rows = select.query((cube.code(), width.code(), of.from, of.to))?;
+    let mut rows = select.query((cube.code(), width.code(), of.from, of.to, lead))?;
     while let Some(row) = rows.next()? {
         let (lead, sums) = (row.get_ref(1)?.as_blob()?, row.get_ref(2)?.as_blob()?);
         let durations = histograms(row.get_ref(3)?, durations)?;
@@ -301,12 +294,15 @@ pub(crate) fn read(conn: &Connection, plan: &Plan, tally: &mut Tally<'_>) -> Out
                     }
                 }
             }
-            None => each(conn, cube, width, of, durations, |start, lead, sums, durations| {
-                if plan.lead().is_none_or(|wanted| wanted == lead) {
-                    tally.cell(start, lead, sums, durations)?;
-                }
-                Ok(())
-            })?,
+            None => each(
+                conn,
+                cube,
+                width,
+                of,
+                plan.lead(),
+                durations,
+                |start, lead, sums, durations| Ok(tally.cell(start, lead, sums, durations)?),
+            )?,
         }
     }
     if plan.reads_changes() {

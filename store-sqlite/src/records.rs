@@ -2,7 +2,7 @@
 //! Invariant: payloads are encoded on another thread; the writer only moves bytes.
 
 use prompt_engine_core::codec::{Encoded, Encoding};
-use prompt_engine_core::cube::Changes;
+use prompt_engine_core::cube::{Changes, LOT_CHANGES};
 use prompt_engine_core::{
     Appended, CostRevision, ExecutionId, Label, LlmExecution, PastCost, Record, Revised, Timestamp,
     Usage, refusal,
@@ -47,9 +47,10 @@ pub(crate) fn append(
         };
         if stored {
             done.stored += 1;
-            match &record {
-                Record::Usage(usage) => changes.usage(usage),
-                Record::Execution(execution) => changes.execution(execution),
+            changes.record(&record);
+            // A value is no larger than a lot.
+            if changes.len() >= LOT_CHANGES {
+                cells::keep(conn, &std::mem::take(&mut changes))?;
             }
         } else {
             done.unchanged += 1;

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ use crate::terms::Terms;
 const PAGE_SIZE: i64 = 16_384;
 /// The WAL is cut back to this once it is checkpointed.
 const WAL_BYTES: i64 = 64 * 1024 * 1024;
+/// How long nothing is folded in the background after that failed.
+const FOLD_PAUSE: Duration = Duration::from_secs(30);
 /// Statements kept prepared by a connection; there are about 40 and the filters of lists.
 const STATEMENTS: usize = 128;
 
@@ -52,8 +54,32 @@ struct Shared {
     terms: Terms,
     writer: Arc<AsyncMutex<Connection>>,
     folding: AtomicBool,
+    fold_failed: Mutex<Option<Instant>>,
     readers: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
+}
+
+/// That one task folds in the background, until this is dropped.
+struct Folding(Weak<Shared>);
+
+impl Folding {
+    fn begin(shared: &Arc<Shared>) -> Option<Self> {
+        let failed = *shared.fold_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.is_some_and(|failed| failed.elapsed() < FOLD_PAUSE)
+            || shared.folding.swap(true, Ordering::AcqRel)
+        {
+            return None;
+        }
+        Some(Self(Arc::downgrade(shared)))
+    }
+}
+
+impl Drop for Folding {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.folding.store(false, Ordering::Release);
+        }
+    }
 }
 
 impl fmt::Debug for SqliteStore {
@@ -74,19 +100,24 @@ impl SqliteStore {
         let at = config.path.clone();
         let opened = spawn_blocking(move || {
             let (conn, created) = open_writer(&config)?;
-            Ok((config, conn, created))
+            let due = cells::is_due(&conn)?;
+            Ok((config, conn, created, due))
         });
-        let (config, conn, created) = joined(opened.await).map_err(|fault| fault.about(&at))?;
+        let (config, conn, created, due) =
+            joined(opened.await).map_err(|fault| fault.about(&at))?;
         let shared = Shared {
             created,
             terms: Terms::default(),
             writer: Arc::new(AsyncMutex::new(conn)),
             folding: AtomicBool::new(false),
+            fold_failed: Mutex::new(None),
             readers: Arc::new(Semaphore::new(config.readers.max(1))),
             idle: Mutex::new(Vec::new()),
             config,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        let store = Self { shared: Arc::new(shared) };
+        store.fold_if(due);
+        Ok(store)
     }
 
     /// The path of `config` where no store is there: no file, an empty one, or a database that has
@@ -120,25 +151,30 @@ impl SqliteStore {
         &self.shared.config.path
     }
 
-    /// Folds in the background while a lot of changes waits, if it does.
+    /// Folds in the background while a lot of changes waits, if it does and the last time did not fail
+    /// just before.
     pub(crate) fn fold_if(&self, due: bool) {
-        if !due || self.shared.folding.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let store = self.clone();
+        let Some(folding) = due.then(|| Folding::begin(&self.shared)).flatten() else { return };
         tokio::spawn(async move {
-            let fold = || store.write(|_, conn| cells::fold(conn), |_, _, folded| Ok(folded));
-            let failed = loop {
-                match fold().await {
+            // Whoever drops the last handle ends it.
+            while let Some(shared) = folding.0.upgrade() {
+                let store = Self { shared };
+                match store.write(|_, conn| cells::fold(conn), |_, _, folded| Ok(folded)).await {
                     Ok((_, true)) => {}
-                    Ok((_, false)) => break None,
-                    Err(error) => break Some(error),
+                    Ok((_, false)) => return,
+                    Err(error) => {
+                        // Nothing is lost: answers add what is not folded.
+                        let error = error.chain();
+                        tracing::warn!(
+                            error,
+                            "changes were not folded; `doctor --rebuild` may help"
+                        );
+                        let mut failed =
+                            store.shared.fold_failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        *failed = Some(Instant::now());
+                        return;
+                    }
                 }
-            };
-            store.shared.folding.store(false, Ordering::Release);
-            if let Some(error) = failed {
-                // Nothing is lost: answers add what is not folded, and the next append tries again.
-                tracing::warn!(error = error.chain(), "changes were not folded");
             }
         });
     }

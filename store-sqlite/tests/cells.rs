@@ -83,7 +83,7 @@ async fn a_lot_that_waits_is_folded_without_being_asked_for() {
     store.append(&calls(lot)).await.unwrap();
     // The fold takes the writer before the next append does, or the one after that.
     let mut waiting = LOT_CHANGES;
-    for minute in 0.. {
+    for minute in 0..10_000 {
         let (usage, _) = call(at(minute));
         store.append(&[usage.into()]).await.unwrap();
         waiting = store.aggregate(&AggregateQuery::default()).await.unwrap().reading.unfolded;
@@ -104,6 +104,7 @@ async fn the_doctor_finds_damaged_cells_and_makes_them_anew() {
         "UPDATE prompt_engine_cells SET sums = (SELECT sums FROM prompt_engine_cells
              WHERE cube = 2 AND width = 1 LIMIT 1) WHERE cube = 2 AND width < 2",
         "UPDATE prompt_engine_cells SET sums = x'0102030405'",
+        "UPDATE prompt_engine_cells SET sums = x'07' WHERE width > 0",
         "UPDATE prompt_engine_cells SET sums = x''; DELETE FROM prompt_engine_cell_durations",
     ];
     for damage in damages {

@@ -16,7 +16,7 @@ use crate::store::CostRevision;
 use crate::time::{Bucket, BucketWidth, TimeRange, Timestamp};
 use crate::tokens::TokenCounts;
 
-const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "+05:45", "-09:30"];
+const ZONES: [&str; 5] = ["UTC", "Europe/Berlin", "+05:45", "-09:30", "+00:07"];
 const DIMENSIONS: [Dimension; 5] = [
     Dimension::Prompt,
     Dimension::Version,

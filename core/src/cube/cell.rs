@@ -2,6 +2,10 @@
 //! series for each combination of the other dimensions. A cell is two values, so that the histograms
 //! are read only where percentiles are asked for: see `docs/cubes.md`.
 
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
 use crate::bytes::{Reader, Writer};
 use crate::error::{Error, Result};
 use crate::id::PromptId;
@@ -10,6 +14,7 @@ use crate::time::BucketWidth;
 
 use super::Cube;
 use super::names::Names;
+use super::reader;
 use super::sums::{Sums, add_columns, add_durations, write_columns, write_durations};
 
 /// The form of the values.
@@ -90,14 +95,16 @@ pub(super) fn read_lead(cube: Cube, bytes: &[u8], names: &mut Names) -> Result<L
 /// The values of a cell of these series.
 pub(super) fn write(cube: Cube, series: &[Series], sums: &[Sums], names: &Names) -> CellValues {
     let mut labels: Vec<u32> = Vec::new();
+    let mut places: HashMap<u32, u64, RandomState> = HashMap::default();
     let mut dimensions = Writer::default();
     {
         let mut label = |number: u32, to: &mut Writer| {
-            let place = labels.iter().position(|met| *met == number).unwrap_or_else(|| {
+            let next = labels.len() as u64;
+            let place = *places.entry(number).or_insert(next);
+            if place == next {
                 labels.push(number);
-                labels.len() - 1
-            });
-            to.number(place as u64);
+            }
+            to.number(place);
         };
         for series in series {
             label(series.environment, &mut dimensions);
@@ -146,7 +153,7 @@ pub(super) fn add(
     sums: &mut Vec<Sums>,
     mut target: impl FnMut(Series, &mut Vec<Sums>) -> Option<usize>,
 ) -> Result<u64> {
-    let mut value = Reader::new(value, VERSION)?;
+    let mut value = reader(value, VERSION)?;
     let labels: Vec<u32> =
         (0..value.count()?).map(|_| names.label(value.text()?)).collect::<Result<_>>()?;
     let label = |value: &mut Reader<'_>| {
@@ -170,7 +177,7 @@ pub(super) fn add(
     add_columns(&mut value, &targets, sums)?;
     value.finish()?;
     if let Some(durations) = durations {
-        let mut durations = Reader::new(durations, VERSION)?;
+        let mut durations = reader(durations, VERSION)?;
         add_durations(&mut durations, &targets, sums)?;
         durations.finish()?;
     }

@@ -9,13 +9,14 @@ use crate::cost::Cost;
 use crate::error::{Error, Result};
 use crate::id::PromptId;
 use crate::label::Label;
-use crate::record::{Attribution, LlmExecution, Usage};
+use crate::record::{Attribution, LlmExecution, Record, Usage};
 use crate::status::{ErrorCategory, Status};
 use crate::time::Timestamp;
 use crate::tokens::TokenCounts;
 
 use super::names::Names;
 use super::plan::Extent;
+use super::reader;
 use super::sums::Finished;
 
 /// The form of the values.
@@ -76,6 +77,14 @@ impl Changes {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// A record was stored, or finished a pending one.
+    pub fn record(&mut self, record: &Record) {
+        match record {
+            Record::Usage(usage) => self.usage(usage),
+            Record::Execution(call) => self.execution(call),
+        }
     }
 
     /// A usage was stored.
@@ -205,7 +214,7 @@ pub(super) enum What {
 
 /// Calls `each` with the changes of a value, in their order.
 pub(super) fn read(bytes: &[u8], names: &mut Names, mut each: impl FnMut(Change)) -> Result<u64> {
-    let mut value = Reader::new(bytes, VERSION)?;
+    let mut value = reader(bytes, VERSION)?;
     let prompts: Vec<u32> = (0..value.count()?)
         .map(|_| Ok(names.prompt(PromptId::from_bytes(value.id()?))))
         .collect::<Result<_>>()?;
@@ -223,6 +232,7 @@ pub(super) fn read(bytes: &[u8], names: &mut Names, mut each: impl FnMut(Change)
         let kind = value.byte()?;
         let flags = if kind & 3 == CALL { value.byte()? } else { 0 };
         at = at.wrapping_add(value.signed()?);
+        Timestamp::from_micros(at).map_err(|error| Error::corrupt(error.to_string()))?;
         let prompt = named(&prompts, &mut value)?;
         let version = value.small()?;
         let environment = named(&labels, &mut value)?;

@@ -92,7 +92,13 @@ impl Plan {
             (Some(_), Some(bucket)) => match pieces(range, bucket, extent) {
                 Some(pieces) => pieces.into_iter().for_each(|piece| plan.piece(piece)),
                 None => {
-                    plan.pruned(range);
+                    // A wider cell could lie in several buckets.
+                    let pruned = Stretch { to: range.to.min(plan.horizon), ..range };
+                    if !pruned.is_empty() {
+                        let (from, to) = (ceil(QUARTER, pruned.from), ceil(QUARTER, pruned.to));
+                        push(&mut plan.covered, Stretch { from, to });
+                        push(&mut plan.cells[0], Stretch { from, to });
+                    }
                     let from = range.from.max(plan.horizon);
                     push(&mut plan.records, Stretch { from, ..range });
                 }
@@ -197,14 +203,20 @@ impl Plan {
     }
 }
 
-/// Whether an end of the range lies inside a quarter of an hour whose records were pruned.
+/// Whether an end of the range, or of a bucket, lies inside a quarter of an hour whose records were
+/// pruned. Buckets do where the clocks of their zone are no whole quarters from UTC.
 pub(crate) fn rounds(query: &AggregateQuery, horizon: Option<Timestamp>) -> bool {
     let inside = |end: Option<Timestamp>| {
         end.is_some_and(|end| {
             Some(end) < horizon && floor(QUARTER, end.as_micros()) != end.as_micros()
         })
     };
-    inside(query.range.from) || inside(query.range.to)
+    let odd = |at: Timestamp| query.bucket.is_some_and(|bucket| bucket.cuts_quarters(at));
+    let cut = horizon.is_some_and(|horizon| {
+        misses(query, Some(horizon)).is_some()
+            && (odd(horizon) || query.range.from.is_some_and(odd))
+    });
+    cut || inside(query.range.from) || inside(query.range.to)
 }
 
 /// The horizon, where records before it would count and are gone.
@@ -251,6 +263,10 @@ fn pieces(range: Stretch, bucket: Bucket, extent: Extent) -> Option<Vec<Stretch>
             from: start.as_micros().max(range.from),
             to: bucket.next(start).as_micros().min(range.to),
         });
+    }
+    if pieces.is_empty() && from <= to {
+        let start = bucket.start_of(from).as_micros();
+        pieces.push(Stretch { from: start.max(range.from), to: range.to });
     }
     // The year 9999 ends with its last microsecond, which lies in the last bucket.
     if let Some(last) = pieces.last_mut().filter(|last| last.to == Timestamp::MAX.as_micros()) {

@@ -75,12 +75,12 @@ impl Sums {
         self.add_cost(call.cost);
         if let Some(ms) = call.latency_ms {
             self.add_count(LATENCIES, 1);
-            self.latency_ms += u128::from(ms);
+            self.latency_ms = self.latency_ms.saturating_add(ms.into());
             self.latencies.add(bucket_of(ms), 1);
         }
         if let Some(ms) = call.first_token_ms {
             self.add_count(FIRST_TOKENS, 1);
-            self.first_token_ms += u128::from(ms);
+            self.first_token_ms = self.first_token_ms.saturating_add(ms.into());
             self.first_tokens.add(bucket_of(ms), 1);
         }
     }
@@ -88,7 +88,7 @@ impl Sums {
     pub(super) fn add_cost(&mut self, cost: Option<i128>) {
         match cost {
             Some(pico) => {
-                self.cost_pico += pico;
+                self.cost_pico = self.cost_pico.saturating_add(pico);
                 self.add_count(PRICED, 1);
             }
             None => self.add_count(UNPRICED, 1),
@@ -96,7 +96,7 @@ impl Sums {
     }
 
     pub(super) fn take_cost(&mut self, cost: Option<i128>) {
-        self.cost_pico -= cost.unwrap_or(0);
+        self.cost_pico = self.cost_pico.saturating_sub(cost.unwrap_or(0));
         let column = if cost.is_some() { PRICED } else { UNPRICED };
         self.counts[column] = self.counts[column].wrapping_sub(1);
     }
@@ -115,9 +115,9 @@ impl Sums {
         for (column, count) in other.counts.iter().enumerate() {
             self.add_count(column, *count);
         }
-        self.cost_pico += other.cost_pico;
-        self.latency_ms += other.latency_ms;
-        self.first_token_ms += other.first_token_ms;
+        self.cost_pico = self.cost_pico.saturating_add(other.cost_pico);
+        self.latency_ms = self.latency_ms.saturating_add(other.latency_ms);
+        self.first_token_ms = self.first_token_ms.saturating_add(other.first_token_ms);
         self.latencies.merge(&other.latencies);
         self.first_tokens.merge(&other.first_tokens);
     }

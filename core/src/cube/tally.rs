@@ -160,10 +160,10 @@ impl<'a> Tally<'a> {
         let lead = read_lead(cube, lead, &mut self.names)?;
         let bucket = bucket_of(&mut self.bucket, start);
         let rows = &mut self.rows;
-        self.reading.cells +=
-            cell::add(cube, sums, durations, &mut self.names, &mut self.sums, |series, sums| {
-                rows.place(bucket, lead, series, sums)
-            })?;
+        self.reading.cells += 1;
+        cell::add(cube, sums, durations, &mut self.names, &mut self.sums, |series, sums| {
+            rows.place(bucket, lead, series, sums)
+        })?;
         Ok(())
     }
 

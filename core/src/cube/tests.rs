@@ -171,6 +171,25 @@ impl Both {
     }
 }
 
+#[test]
+fn a_series_of_more_buckets_than_are_told_apart_is_right() {
+    for seed in 0..3 {
+        let mut both = Both::new(seed, 14_000);
+        for _ in 0..6 {
+            let records = (0..20).flat_map(|_| both.random.records()).collect::<Vec<_>>();
+            both.append(&records);
+            both.cubes.fold(20);
+        }
+        both.prune();
+        for width in [BucketWidth::QuarterHour, BucketWidth::Hour] {
+            let bucket = Some(crate::Bucket { width, zone: crate::Zone::UTC });
+            let query = AggregateQuery { bucket, ..AggregateQuery::default() };
+            let expected = now(both.oracle.aggregate(&query)).unwrap();
+            assert_eq!(both.cubes.answer(&query).rows, expected.rows, "{width}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -196,6 +215,41 @@ proptest! {
         for _ in 0..20 {
             both.compare();
         }
+    }
+
+    #[test]
+    fn values_that_were_damaged_are_refused_or_read_as_others(
+        seed in any::<u64>(),
+        place in any::<usize>(),
+        byte in any::<u8>(),
+    ) {
+        let mut both = Both::new(seed, 20);
+        let records = (0..10).flat_map(|_| both.random.records()).collect::<Vec<_>>();
+        both.append(&records);
+        let damage = |value: &mut Vec<u8>| {
+            let place = place % value.len().max(1);
+            value[place..].iter_mut().take(1).for_each(|old| *old = byte);
+        };
+        let mut waiting = both.cubes.changes.clone();
+        waiting.iter_mut().for_each(&damage);
+        both.cubes.fold(10);
+        let query = AggregateQuery::default();
+        let plan = Plan::new(&query, None, None);
+        let mut tally = Tally::new(&query, &plan).unwrap();
+        waiting.iter().for_each(|value| drop(tally.changes(value)));
+        for (key, values) in &both.cubes.cells {
+            let CellValues { mut sums, mut durations } = values.clone();
+            damage(&mut sums);
+            damage(&mut durations);
+            if key.cube == Cube::Totals {
+                // Twice, so that sums which cannot be are added up, too.
+                let _ = tally.cell(key.start, &key.lead, &sums, Some(&durations));
+                let _ = tally.cell(key.start, &key.lead, &sums, Some(&durations));
+            }
+            let _ = Lot::new(&WIDTHS).add_cell(key, &CellValues { sums, durations });
+        }
+        let answer = tally.finish();
+        let _ = answer.rows[0].measures.executions();
     }
 
     #[test]

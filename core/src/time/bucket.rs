@@ -127,6 +127,11 @@ impl Bucket {
         local.format(format).to_string()
     }
 
+    /// Whether the clocks of the zone are, at `moment`, no whole quarters of an hour from UTC.
+    pub(crate) fn cuts_quarters(&self, moment: Timestamp) -> bool {
+        self.zone.offset_at(moment.seconds()) % 900 != 0
+    }
+
     /// The width in seconds where it is the same all year.
     fn step(&self) -> Option<i64> {
         match self.width {
