@@ -9,7 +9,7 @@ use prompt_engine_core::cube::{
 use prompt_engine_core::{
     BucketWidth, Cube, Error, ErrorKind, Folded, Rebuild, Rebuilt, Timestamp,
 };
-use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use crate::error::{Fault, Outcome};
 use crate::layout::{
@@ -56,10 +56,20 @@ fn last(table: &impl ReadableTable<u64, &'static [u8]>) -> Outcome<Option<u64>> 
     Ok(table.last()?.map(|(key, _)| key.value()))
 }
 
-/// Adds the oldest changes to the cells; answers whether it is time for another fold. The caller
-/// commits.
-pub(crate) fn fold(txn: &WriteTransaction) -> Outcome<(Folded, bool)> {
-    fold_into(txn, Damaged::Refused)
+/// What a fold writes. It is worked out from a snapshot, while records are still appended: cells are
+/// changed and changes deleted by folds and rebuilds alone, which take turns.
+pub(crate) struct Fold {
+    cells: Vec<NewCell>,
+    /// The key of the last of its changes.
+    last: u64,
+    folded: Folded,
+}
+
+/// What a cell becomes; its histograms only where they are others.
+struct NewCell {
+    key: Vec<u8>,
+    sums: Vec<u8>,
+    durations: Option<Vec<u8>>,
 }
 
 /// What is done with a cell that cannot be read when something is to be added to it.
@@ -71,73 +81,119 @@ enum Damaged {
     Left,
 }
 
-fn fold_into(txn: &WriteTransaction, damaged: Damaged) -> Outcome<(Folded, bool)> {
-    let mut table = txn.open_table(CHANGES)?;
-    let mut lot = Lot::new(&WIDTHS);
-    let (mut changes, mut last, mut more) = (0, None, false);
-    for entry in table.iter()? {
-        if changes >= LOT_CHANGES {
-            more = true;
-            break;
+impl Fold {
+    /// What the oldest changes make of the cells; `None` if none wait.
+    pub(crate) fn next(txn: &ReadTransaction) -> Outcome<Option<Self>> {
+        let (sums, durations) = (txn.open_table(CELLS)?, txn.open_table(CELL_DURATIONS)?);
+        Self::of(&txn.open_table(CHANGES)?, &sums, &durations, Damaged::Refused)
+    }
+
+    fn of<T: ReadableTable<&'static [u8], &'static [u8]>>(
+        waiting: &impl ReadableTable<u64, &'static [u8]>,
+        sums: &T,
+        durations: &T,
+        damaged: Damaged,
+    ) -> Outcome<Option<Self>> {
+        let mut lot = Lot::new(&WIDTHS);
+        let (mut folded, mut last) = (Folded::default(), None);
+        for entry in waiting.iter()? {
+            if folded.changes >= LOT_CHANGES {
+                folded.more = true;
+                break;
+            }
+            let (key, value) = entry?;
+            folded.changes += lot.add(value.value())?;
+            last = Some(key.value());
         }
-        let (key, value) = entry?;
-        changes += lot.add(value.value())?;
-        last = Some(key.value());
+        let Some(last) = last else { return Ok(None) };
+        let cells = merged(sums, durations, lot, damaged)?;
+        Ok(Some(Self { cells, last, folded }))
     }
-    let Some(last) = last else { return Ok((Folded::default(), false)) };
-    write(txn, lot, damaged)?;
-    table.retain_in(..=last, |_, _| false)?;
-    set_meta(txn, FOLDED, last.cast_signed())?;
-    let due = more && is_due(self::last(&table)?.unwrap_or(last), last);
-    Ok((Folded { changes, more }, due))
+
+    /// Writes it; answers whether it is time for another. The caller commits.
+    pub(crate) fn write(self, txn: &WriteTransaction) -> Outcome<(Folded, bool)> {
+        let Self { cells, last, folded } = self;
+        put(txn, &cells)?;
+        let mut table = txn.open_table(CHANGES)?;
+        table.retain_in(..=last, |_, _| false)?;
+        set_meta(txn, FOLDED, last.cast_signed())?;
+        // More may have come since.
+        Ok((folded, is_due(self::last(&table)?.unwrap_or(last), last)))
+    }
 }
 
-/// The two tables of cells, open for writing.
-struct Tables<'t> {
-    sums: Table<'t, &'static [u8], &'static [u8]>,
-    durations: Table<'t, &'static [u8], &'static [u8]>,
+/// What a lot makes of the cells that it touches.
+fn merged<T: ReadableTable<&'static [u8], &'static [u8]>>(
+    sums: &T,
+    durations: &T,
+    lot: Lot,
+    damaged: Damaged,
+) -> Outcome<Vec<NewCell>> {
+    let mut touched = lot.finish();
+    let mut cells = Vec::with_capacity(touched.len());
+    while let Some(key) = touched.next_key() {
+        let key = cell_key(&key);
+        let old = match sums.get(&*key)? {
+            // Without histograms it is damaged: no bytes are none.
+            Some(sums) => Some(CellValues {
+                sums: sums.value().to_vec(),
+                durations: durations
+                    .get(&*key)?
+                    .map(|durations| durations.value().to_vec())
+                    .unwrap_or_default(),
+            }),
+            None => None,
+        };
+        let CellValues { sums, durations } = match touched.merged(old.as_ref()) {
+            Err(error) if error.kind() == ErrorKind::Corrupt && damaged == Damaged::Left => {
+                continue;
+            }
+            merged => merged?,
+        };
+        // A cost that was revised changes no duration.
+        let durations = Some(durations)
+            .filter(|durations| old.as_ref().is_none_or(|old| old.durations != *durations));
+        cells.push(NewCell { key, sums, durations });
+    }
+    Ok(cells)
 }
 
-impl<'t> Tables<'t> {
-    fn open(txn: &'t WriteTransaction) -> Outcome<Self> {
-        Ok(Self { sums: txn.open_table(CELLS)?, durations: txn.open_table(CELL_DURATIONS)? })
+/// Writes cells; answers how many they are.
+fn put(txn: &WriteTransaction, cells: &[NewCell]) -> Outcome<u64> {
+    let mut sums = txn.open_table(CELLS)?;
+    let mut durations = txn.open_table(CELL_DURATIONS)?;
+    for cell in cells {
+        sums.insert(&*cell.key, &*cell.sums)?;
+        if let Some(new) = &cell.durations {
+            durations.insert(&*cell.key, &**new)?;
+        }
     }
+    Ok(cells.len() as u64)
+}
 
-    fn get(&self, key: &[u8]) -> Outcome<Option<CellValues>> {
-        let Some(sums) = self.sums.get(key)? else { return Ok(None) };
-        // Without histograms it is damaged: no bytes are none.
-        let durations = self.durations.get(key)?.map(|durations| durations.value().to_vec());
-        let durations = durations.unwrap_or_default();
-        Ok(Some(CellValues { sums: sums.value().to_vec(), durations }))
-    }
+/// Writes the cells of a lot where there are none; answers how many these are.
+fn put_lot(txn: &WriteTransaction, lot: Lot) -> Outcome<u64> {
+    let cells = {
+        let (sums, durations) = (txn.open_table(CELLS)?, txn.open_table(CELL_DURATIONS)?);
+        merged(&sums, &durations, lot, Damaged::Refused)?
+    };
+    put(txn, &cells)
 }
 
 fn no_durations() -> Fault {
     Fault::Judged(Error::corrupt("a cell has no histograms"))
 }
 
-/// Adds a lot to the cells that it touches; answers how many these are.
-fn write(txn: &WriteTransaction, lot: Lot, damaged: Damaged) -> Outcome<u64> {
-    let mut tables = Tables::open(txn)?;
-    let mut touched = lot.finish();
-    let mut cells = 0;
-    while let Some(key) = touched.next_key() {
-        let key = cell_key(&key);
-        let old = tables.get(&key)?;
-        let new = match touched.merged(old.as_ref()) {
-            Err(error) if error.kind() == ErrorKind::Corrupt && damaged == Damaged::Left => {
-                continue;
-            }
-            merged => merged?,
+/// Folds all that waits; a cell that is damaged is left as it is.
+fn fold_all(txn: &WriteTransaction) -> Outcome<()> {
+    loop {
+        let fold = {
+            let (sums, durations) = (txn.open_table(CELLS)?, txn.open_table(CELL_DURATIONS)?);
+            Fold::of(&txn.open_table(CHANGES)?, &sums, &durations, Damaged::Left)?
         };
-        tables.sums.insert(&*key, &*new.sums)?;
-        // A cost that was revised changes no duration.
-        if old.is_none_or(|old| old.durations != new.durations) {
-            tables.durations.insert(&*key, &*new.durations)?;
-        }
-        cells += 1;
+        let Some(fold) = fold else { return Ok(()) };
+        fold.write(txn)?;
     }
-    Ok(cells)
 }
 
 /// Makes cells anew; the caller commits.
@@ -148,7 +204,7 @@ pub(crate) fn rebuild(
 ) -> Outcome<Rebuilt> {
     // Records that are read here must wait no more. What cannot be added to damaged cells is in their
     // records, and in no other cell's way.
-    while fold_into(txn, Damaged::Left)?.0.more {}
+    fold_all(txn)?;
     let horizon = meta(&txn.open_table(META)?, RAW_HORIZON)?.unwrap_or(i64::MIN);
     let mut done = Rebuilt::default();
     let (of, from, to) = match part {
@@ -167,14 +223,13 @@ pub(crate) fn rebuild(
         let mut lot = Lot::new(&[BucketWidth::QuarterHour]);
         lot.add(&changes.encode())?;
         delete(txn, BucketWidth::QuarterHour, live)?;
-        done.cells += write(txn, lot, Damaged::Refused)?;
+        done.cells += put_lot(txn, lot)?;
     }
     let mut lot = Lot::new(&[to]);
     {
-        let tables = Tables::open(txn)?;
+        let (sums, durations) = (txn.open_table(CELLS)?, txn.open_table(CELL_DURATIONS)?);
         for cube in Cube::ALL {
-            let (sums, durations) = (&tables.sums, Some(&tables.durations));
-            each(sums, durations, *cube, from, of, |start, lead, sums, durations| {
+            each(&sums, Some(&durations), *cube, from, of, |start, lead, sums, durations| {
                 let key = CellKey { cube: *cube, width: from, start, lead: lead.to_vec() };
                 let durations = durations.unwrap_or_default().to_vec();
                 Ok(lot.add_cell(&key, &CellValues { sums: sums.to_vec(), durations })?)
@@ -182,7 +237,7 @@ pub(crate) fn rebuild(
         }
     }
     delete(txn, to, of)?;
-    done.cells += write(txn, lot, Damaged::Refused)?;
+    done.cells += put_lot(txn, lot)?;
     Ok(done)
 }
 
@@ -228,7 +283,8 @@ fn add_records(
 
 /// Deletes the cells of a stretch.
 fn delete(txn: &WriteTransaction, width: BucketWidth, of: Stretch) -> Outcome<()> {
-    let Tables { mut sums, mut durations } = Tables::open(txn)?;
+    let mut sums = txn.open_table(CELLS)?;
+    let mut durations = txn.open_table(CELL_DURATIONS)?;
     for cube in Cube::ALL {
         let from = cell_prefix(*cube, width, of.from);
         let to = cell_prefix(*cube, width, of.to);

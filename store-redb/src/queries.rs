@@ -64,11 +64,11 @@ impl RecordStore for RedbStore {
     }
 
     async fn fold(&self) -> Result<Folded> {
-        Ok(self.write(cells::fold).await?.0)
+        self.fold_once().await
     }
 
     async fn rebuild(&self, part: Rebuild) -> Result<Rebuilt> {
-        self.write_records(move |txn, terms| cells::rebuild(txn, terms, part)).await
+        self.rebuild_cells(move |txn, terms| cells::rebuild(txn, terms, part)).await
     }
 
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {

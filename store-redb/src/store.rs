@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prompt_engine_core::cube::cell_of;
-use prompt_engine_core::{BucketWidth, Result};
+use prompt_engine_core::{BucketWidth, Folded, Result};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::{JoinError, spawn_blocking};
 
-use crate::cells;
+use crate::cells::{self, Fold};
 use crate::config::RedbConfig;
 use crate::error::{Fault, Outcome};
 use crate::layout::{
@@ -65,6 +65,8 @@ struct Shared {
     created: bool,
     terms: Terms,
     writer: Arc<AsyncMutex<()>>,
+    /// Whose turn it is to change cells; taken before the writer.
+    cells: Arc<AsyncMutex<()>>,
     folding: AtomicBool,
     closed: AtomicBool,
     /// `None` after a failure, until the next use opens it again, and once it is closed.
@@ -111,6 +113,7 @@ impl RedbStore {
                 created,
                 terms,
                 writer: Arc::default(),
+                cells: Arc::default(),
                 folding: AtomicBool::new(false),
                 closed: AtomicBool::new(false),
                 database: RwLock::new(Some(database)),
@@ -143,7 +146,7 @@ impl RedbStore {
         tokio::spawn(async move {
             let shared = &folding.0;
             let failed = loop {
-                match shared.write(cells::fold).await {
+                match shared.fold().await {
                     Ok((_, true)) => {}
                     Ok((_, false)) => break None,
                     Err(error) => break Some(error),
@@ -154,6 +157,22 @@ impl RedbStore {
                 tracing::warn!(error = error.chain(), "changes were not folded");
             }
         });
+    }
+
+    /// Folds the oldest changes.
+    pub(crate) async fn fold_once(&self) -> Result<Folded> {
+        Ok(self.handle.shared.fold().await?.0)
+    }
+
+    /// Runs `work`, which makes cells anew, as [`RedbStore::write_records`] does.
+    pub(crate) async fn rebuild_cells<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&WriteTransaction, &mut TermWriter<'_, '_>) -> Outcome<T> + Send + 'static,
+    ) -> Result<T> {
+        let turn = Arc::clone(&self.handle.shared.cells).lock_owned().await;
+        let (answer, _) =
+            self.write_records(move |txn, terms| Ok((work(txn, terms)?, turn))).await?;
+        Ok(answer)
     }
 
     /// Runs `work` in one write transaction, which commits if it succeeds.
@@ -210,6 +229,19 @@ impl Drop for Folding {
 }
 
 impl Shared {
+    /// Folds the oldest changes; answers whether it is time for another fold.
+    async fn fold(self: &Arc<Self>) -> Result<(Folded, bool)> {
+        // The turn goes along with the work, and ends after its commit, also where nobody waits for
+        // that any more.
+        let turn = Arc::clone(&self.cells).lock_owned().await;
+        let next = move |shared: &Self| {
+            shared.with_database(|database| Ok((Fold::next(&database.begin_read()?)?, turn)))
+        };
+        let (Some(fold), turn) = self.run(next).await? else { return Ok(Default::default()) };
+        let (answer, _) = self.write(move |txn| Ok((fold.write(txn)?, turn))).await?;
+        Ok(answer)
+    }
+
     /// Runs `work` in one write transaction, which commits if it succeeds.
     async fn write<T: Send + 'static>(
         self: &Arc<Self>,

@@ -410,3 +410,33 @@ async fn a_dropped_store_is_closed_whatever_it_is_at() {
     let rows = store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     assert_eq!(rows[0].measures.uses, Some(uses));
 }
+
+/// Folds, rebuilds and appends that meet, some of which nobody waits for any more, count everything once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn folds_and_rebuilds_at_once_count_everything_once() {
+    let folder = tempdir().unwrap();
+    let store = open(&folder.path().join("prompts.redb")).await.unwrap();
+    let mut random = Arbitrary::new(83, 20_000);
+    for round in 0..15 {
+        let mut tasks = Vec::new();
+        for number in 0..4 {
+            let records: Vec<Record> = (0..4).flat_map(|_| random.records()).collect();
+            let (append, fold) = (store.clone(), store.clone());
+            tasks.push(tokio::spawn(async move {
+                append.append(&records).await.unwrap();
+                if number == 0 {
+                    append.rebuild(Rebuild::Hour(at(7_200))).await.unwrap();
+                }
+                append.fold().await.unwrap();
+            }));
+            let given_up = tokio::spawn(async move { fold.fold().await });
+            tokio::task::yield_now().await;
+            given_up.abort();
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let expected = answers(&store, Source::Records).await.unwrap();
+        assert_eq!(answers(&store, Source::Any).await.unwrap(), expected, "round {round}");
+    }
+}
