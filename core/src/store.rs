@@ -235,9 +235,9 @@ pub struct Folded {
 /// Which cells to make anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rebuild {
-    /// Those of the hour (UTC) of a moment and of its quarters, from its records.
+    /// The quarters of the hour (UTC) of a moment, from its records, and the hour from them.
     Hour(Timestamp),
-    /// Those of the day (UTC) of a moment, from those of its hours.
+    /// Those of the day (UTC) of a moment, from its quarters.
     Day(Timestamp),
 }
 

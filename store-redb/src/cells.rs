@@ -207,11 +207,9 @@ pub(crate) fn rebuild(
     fold_all(txn)?;
     let horizon = meta(&txn.open_table(META)?, RAW_HORIZON)?.unwrap_or(i64::MIN);
     let mut done = Rebuilt::default();
-    let (of, from, to) = match part {
-        Rebuild::Hour(at) => {
-            (cell_of(BucketWidth::Hour, at), BucketWidth::QuarterHour, BucketWidth::Hour)
-        }
-        Rebuild::Day(at) => (cell_of(BucketWidth::Day, at), BucketWidth::Hour, BucketWidth::Day),
+    let (of, to) = match part {
+        Rebuild::Hour(at) => (cell_of(BucketWidth::Hour, at), BucketWidth::Hour),
+        Rebuild::Day(at) => (cell_of(BucketWidth::Day, at), BucketWidth::Day),
     };
     if of.to <= horizon {
         return Ok(done);
@@ -225,19 +223,19 @@ pub(crate) fn rebuild(
         delete(txn, BucketWidth::QuarterHour, live)?;
         done.cells += put_lot(txn, lot)?;
     }
-    let mut lot = Lot::new(&[to]);
-    {
-        let (sums, durations) = (txn.open_table(CELLS)?, txn.open_table(CELL_DURATIONS)?);
-        for cube in Cube::ALL {
+    delete(txn, to, of)?;
+    for cube in Cube::ALL {
+        let (from, mut lot) = (BucketWidth::QuarterHour, Lot::new(&[to]));
+        {
+            let (sums, durations) = (txn.open_table(CELLS)?, txn.open_table(CELL_DURATIONS)?);
             each(&sums, Some(&durations), *cube, from, of, |start, lead, sums, durations| {
                 let key = CellKey { cube: *cube, width: from, start, lead: lead.to_vec() };
                 let durations = durations.unwrap_or_default().to_vec();
                 Ok(lot.add_cell(&key, &CellValues { sums: sums.to_vec(), durations })?)
             })?;
         }
+        done.cells += put_lot(txn, lot)?;
     }
-    delete(txn, to, of)?;
-    done.cells += put_lot(txn, lot)?;
     Ok(done)
 }
 
