@@ -72,27 +72,17 @@ struct NewCell {
     durations: Option<Vec<u8>>,
 }
 
-/// What is done with a cell that cannot be read when something is to be added to it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Damaged {
-    /// The fold fails, and nothing changes.
-    Refused,
-    /// It stays as it is, to be made anew from its records, which lack nothing.
-    Left,
-}
-
 impl Fold {
     /// What the oldest changes make of the cells; `None` if none wait.
     pub(crate) fn next(txn: &ReadTransaction) -> Outcome<Option<Self>> {
         let (sums, durations) = (txn.open_table(CELLS)?, txn.open_table(CELL_DURATIONS)?);
-        Self::of(&txn.open_table(CHANGES)?, &sums, &durations, Damaged::Refused)
+        Self::of(&txn.open_table(CHANGES)?, &sums, &durations)
     }
 
     fn of<T: ReadableTable<&'static [u8], &'static [u8]>>(
         waiting: &impl ReadableTable<u64, &'static [u8]>,
         sums: &T,
         durations: &T,
-        damaged: Damaged,
     ) -> Outcome<Option<Self>> {
         let mut lot = Lot::new(&WIDTHS);
         let (mut folded, mut last) = (Folded::default(), None);
@@ -106,7 +96,7 @@ impl Fold {
             last = Some(key.value());
         }
         let Some(last) = last else { return Ok(None) };
-        let cells = merged(sums, durations, lot, damaged)?;
+        let cells = merged(sums, durations, lot)?;
         Ok(Some(Self { cells, last, folded }))
     }
 
@@ -122,12 +112,13 @@ impl Fold {
     }
 }
 
-/// What a lot makes of the cells that it touches.
+/// What a lot makes of the cells that it touches. One that cannot be read stays as it is, and makes every
+/// answer that needs it fail, until it is made anew from its records, which lack nothing: it must not be
+/// in the way of all others.
 fn merged<T: ReadableTable<&'static [u8], &'static [u8]>>(
     sums: &T,
     durations: &T,
     lot: Lot,
-    damaged: Damaged,
 ) -> Outcome<Vec<NewCell>> {
     let mut touched = lot.finish();
     let mut cells = Vec::with_capacity(touched.len());
@@ -145,7 +136,8 @@ fn merged<T: ReadableTable<&'static [u8], &'static [u8]>>(
             None => None,
         };
         let CellValues { sums, durations } = match touched.merged(old.as_ref()) {
-            Err(error) if error.kind() == ErrorKind::Corrupt && damaged == Damaged::Left => {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(error = error.chain(), ?key, "a cell is left as it is");
                 continue;
             }
             merged => merged?,
@@ -175,7 +167,7 @@ fn put(txn: &WriteTransaction, cells: &[NewCell]) -> Outcome<u64> {
 fn put_lot(txn: &WriteTransaction, lot: Lot) -> Outcome<u64> {
     let cells = {
         let (sums, durations) = (txn.open_table(CELLS)?, txn.open_table(CELL_DURATIONS)?);
-        merged(&sums, &durations, lot, Damaged::Refused)?
+        merged(&sums, &durations, lot)?
     };
     put(txn, &cells)
 }
@@ -184,12 +176,12 @@ fn no_durations() -> Fault {
     Fault::Judged(Error::corrupt("a cell has no histograms"))
 }
 
-/// Folds all that waits; a cell that is damaged is left as it is.
+/// Folds all that waits.
 fn fold_all(txn: &WriteTransaction) -> Outcome<()> {
     loop {
         let fold = {
             let (sums, durations) = (txn.open_table(CELLS)?, txn.open_table(CELL_DURATIONS)?);
-            Fold::of(&txn.open_table(CHANGES)?, &sums, &durations, Damaged::Left)?
+            Fold::of(&txn.open_table(CHANGES)?, &sums, &durations)?
         };
         let Some(fold) = fold else { return Ok(()) };
         fold.write(txn)?;
@@ -202,8 +194,7 @@ pub(crate) fn rebuild(
     terms: &impl Lookup,
     part: Rebuild,
 ) -> Outcome<Rebuilt> {
-    // Records that are read here must wait no more. What cannot be added to damaged cells is in their
-    // records, and in no other cell's way.
+    // Records that are read here must wait no more.
     fold_all(txn)?;
     let horizon = meta(&txn.open_table(META)?, RAW_HORIZON)?.unwrap_or(i64::MIN);
     let mut done = Rebuilt::default();

@@ -44,19 +44,6 @@ pub(crate) fn is_due(conn: &Connection) -> Outcome<bool> {
 /// Adds the oldest changes to the cells; answers whether it is time for another fold. The caller
 /// commits.
 pub(crate) fn fold(conn: &Connection) -> Outcome<(Folded, bool)> {
-    fold_into(conn, Damaged::Refused)
-}
-
-/// What is done with a cell that cannot be read when something is to be added to it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Damaged {
-    /// The fold fails, and nothing changes.
-    Refused,
-    /// It stays as it is, to be made anew from its records, which lack nothing.
-    Left,
-}
-
-fn fold_into(conn: &Connection, damaged: Damaged) -> Outcome<(Folded, bool)> {
     let mut lot = Lot::new(&WIDTHS);
     let (mut changes, mut last, mut more) = (0, None, false);
     {
@@ -73,13 +60,15 @@ fn fold_into(conn: &Connection, damaged: Damaged) -> Outcome<(Folded, bool)> {
         }
     }
     let Some(last) = last else { return Ok((Folded::default(), false)) };
-    write(conn, lot, damaged)?;
+    write(conn, lot)?;
     conn.prepare_cached("DELETE FROM prompt_engine_changes WHERE id <= ?")?.execute([last])?;
     Ok((Folded { changes, more }, is_due(conn)?))
 }
 
-/// Adds a lot to the cells that it touches; answers how many these are.
-fn write(conn: &Connection, lot: Lot, damaged: Damaged) -> Outcome<u64> {
+/// Adds a lot to the cells that it touches; answers how many are written. One that cannot be read stays
+/// as it is, and makes every answer that needs it fail, until it is made anew from its records, which
+/// lack nothing: it must not be in the way of all others.
+fn write(conn: &Connection, lot: Lot) -> Outcome<u64> {
     let mut select = conn.prepare_cached(
         "SELECT c.sums, d.durations FROM prompt_engine_cells AS c
          LEFT JOIN prompt_engine_cell_durations AS d USING (cube, width, start, lead)
@@ -106,7 +95,8 @@ fn write(conn: &Connection, lot: Lot, damaged: Damaged) -> Outcome<u64> {
             })
             .optional()?;
         let new = match touched.merged(old.as_ref()) {
-            Err(error) if error.kind() == ErrorKind::Corrupt && damaged == Damaged::Left => {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(error = error.chain(), ?key, "a cell is left as it is");
                 continue;
             }
             merged => merged?,
@@ -128,9 +118,8 @@ pub(crate) fn rebuild(
     part: Rebuild,
 ) -> Outcome<Rebuilt> {
     let horizon = meta(conn, RAW_HORIZON)?.unwrap_or(i64::MIN);
-    // Records that are read here must wait no more. What cannot be added to damaged cells is in their
-    // records, and in no other cell's way.
-    while fold_into(conn, Damaged::Left)?.0.more {}
+    // Records that are read here must wait no more.
+    while fold(conn)?.0.more {}
     let mut done = Rebuilt::default();
     let (of, to) = match part {
         Rebuild::Hour(at) => (cell_of(BucketWidth::Hour, at), BucketWidth::Hour),
@@ -146,7 +135,7 @@ pub(crate) fn rebuild(
         lot.add(&changes.encode())?;
         delete(conn, BucketWidth::QuarterHour, live)?;
         done.records = records;
-        done.cells += write(conn, lot, Damaged::Refused)?;
+        done.cells += write(conn, lot)?;
     }
     delete(conn, to, of)?;
     for cube in Cube::ALL {
@@ -156,7 +145,7 @@ pub(crate) fn rebuild(
             let durations = durations.unwrap_or_default().to_vec();
             Ok(lot.add_cell(&key, &CellValues { sums: sums.to_vec(), durations })?)
         })?;
-        done.cells += write(conn, lot, Damaged::Refused)?;
+        done.cells += write(conn, lot)?;
     }
     Ok(done)
 }
