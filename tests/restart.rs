@@ -1,6 +1,7 @@
-//! PostgreSQL is stopped at once and started again under 200 calls a second: renders and model calls
-//! go on as if nothing had happened, and afterwards every record is stored once. No harness: it is
-//! the only one that may stop the server that other tests use.
+//! PostgreSQL is stopped at once and started again under 200 calls a second, while changes are folded:
+//! renders and model calls go on as if nothing had happened, and afterwards every record is stored
+//! once and counted once. No harness: it is the only one that may stop the server that other tests
+//! use.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and speak")]
 
 mod stores;
@@ -8,15 +9,18 @@ mod stores;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use prompt_engine::{ExecutionId, PromptEngine, UsageId, params};
+use prompt_engine::{ExecutionId, PromptEngine, RecordStore, UsageId, params};
 use stores::{Echo, Place, assert_sound, close, rounds};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 /// Calls a second.
 const RATE: u64 = 200;
+/// Changes that were folded.
+static FOLDED: AtomicU64 = AtomicU64::new(0);
 
 fn main() {
     let Some(server) = Server::of_the_tests() else {
@@ -95,6 +99,18 @@ async fn restart(server: &Server) {
     let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / RATE));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut calls = JoinSet::new();
+    // Folds are stopped in the middle, too. What one says of a server that is away does not matter.
+    let folder = tokio::spawn({
+        let engine = engine.clone();
+        async move {
+            let mut folded = 0;
+            loop {
+                folded += engine.store().fold().await.map_or(0, |done| done.changes);
+                FOLDED.store(folded, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    });
     let mut outage = std::pin::pin!(async {
         let second = Duration::from_secs(1);
         tokio::time::sleep(second).await;
@@ -119,6 +135,9 @@ async fn restart(server: &Server) {
     }
     let made = usages.len();
     assert!(slowest < away / 2, "a call waited for the server: {slowest:?}");
+    folder.abort();
+    let folded = FOLDED.load(Ordering::Relaxed);
+    assert!(folded > 0, "nothing was folded");
     close(engine).await;
 
     let engine = place.engine().await;
@@ -128,7 +147,7 @@ async fn restart(server: &Server) {
     assert!(usages.is_subset(&stored_usages.iter().map(|usage| usage.id).collect()));
     assert!(executions.is_subset(&stored_executions.iter().map(|call| call.id).collect()));
     println!(
-        "PostgreSQL was away for {away:?}: {made} calls at {RATE} a second, all there once; the \
-         slowest took {slowest:?}, the model's part included"
+        "PostgreSQL was away for {away:?}: {made} calls at {RATE} a second, all there once, {folded} \
+         changes folded meanwhile; the slowest took {slowest:?}, the model's part included"
     );
 }

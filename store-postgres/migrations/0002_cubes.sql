@@ -13,32 +13,21 @@ CREATE TABLE prompt_engine_changes (
     toast.autovacuum_vacuum_threshold = 500, toast.autovacuum_vacuum_cost_delay = 0
 );
 
--- Values of some kB stay in their row: one that is replaced there leaves room for the next.
+-- A histogram of some kB is kept beside the table by itself, and is not read unless it is asked for.
 CREATE TABLE prompt_engine_cells (
-    start bigint NOT NULL,
-    cube  smallint NOT NULL,
-    width smallint NOT NULL,
-    lead  bytea NOT NULL,
-    sums  bytea NOT NULL,
-    PRIMARY KEY (cube, width, start, lead)
-) WITH (
-    toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.02,
-    autovacuum_vacuum_threshold = 1000
-);
-
-CREATE TABLE prompt_engine_cell_durations (
     start     bigint NOT NULL,
     cube      smallint NOT NULL,
     width     smallint NOT NULL,
     lead      bytea NOT NULL,
+    sums      bytea NOT NULL,
     durations bytea NOT NULL,
     PRIMARY KEY (cube, width, start, lead)
 ) WITH (
-    toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.02,
-    autovacuum_vacuum_threshold = 1000
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
+    toast.autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_threshold = 1000
 );
 
 -- The values are packed already.
 ALTER TABLE prompt_engine_changes ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE prompt_engine_cells ALTER COLUMN sums SET STORAGE EXTERNAL;
-ALTER TABLE prompt_engine_cell_durations ALTER COLUMN durations SET STORAGE EXTERNAL;
+ALTER TABLE prompt_engine_cells ALTER COLUMN durations SET STORAGE EXTERNAL;

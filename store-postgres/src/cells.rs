@@ -10,11 +10,11 @@ use prompt_engine_core::cube::{
     cell_of, widen_extent,
 };
 use prompt_engine_core::{
-    AggregateQuery, BucketWidth, Cost, Cube, Dimension, Folded, LlmExecution, Rebuild, Rebuilt,
-    Timestamp, Usage,
+    AggregateQuery, BucketWidth, Cost, Cube, Dimension, ErrorKind, Folded, LlmExecution, Rebuild,
+    Rebuilt, Timestamp, Usage,
 };
 use sqlx::postgres::PgBindIterExt;
-use sqlx::{PgConnection, Row, query, query_scalar};
+use sqlx::{PgConnection, query, query_scalar};
 use tokio::task::spawn_blocking;
 
 use crate::error::{Fault, Outcome, joined};
@@ -134,42 +134,39 @@ async fn compute<T: Send + 'static>(
 /// What the cells of some keys are. `OFFSET 0` keeps the order of the loops, so that no plan that was
 /// made for a small table walks a large one.
 const SELECT_CELLS: &str = "
-SELECT k.place, c.sums, d.durations
+SELECT k.place, c.sums, c.durations
 FROM unnest($1::smallint[], $2::smallint[], $3::bigint[], $4::bytea[])
     WITH ORDINALITY AS k (cube, width, start, lead, place)
 CROSS JOIN LATERAL (
-    SELECT sums FROM prompt_engine_cells AS c
+    SELECT sums, durations FROM prompt_engine_cells AS c
     WHERE c.cube = k.cube AND c.width = k.width AND c.start = k.start AND c.lead = k.lead
     OFFSET 0
-) AS c
-LEFT JOIN LATERAL (
-    SELECT durations FROM prompt_engine_cell_durations AS d
-    WHERE d.cube = k.cube AND d.width = k.width AND d.start = k.start AND d.lead = k.lead
-    OFFSET 0
-) AS d ON TRUE";
+) AS c";
 
+/// Nobody else adds cells, so those that are new need not be looked for again.
 const PUT_CELLS: &str = "
-WITH new AS (
-    SELECT *
-    FROM unnest($1::smallint[], $2::smallint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[])
-        AS new (cube, width, start, lead, sums, durations)
-), put AS (
-    INSERT INTO prompt_engine_cells (cube, width, start, lead, sums)
-    SELECT cube, width, start, lead, sums FROM new
-    ON CONFLICT (cube, width, start, lead) DO UPDATE SET sums = excluded.sums
+WITH put AS (
+    SELECT * FROM unnest($1::smallint[], $2::smallint[], $3::bigint[], $4::bytea[], $5::bytea[],
+        $6::bytea[], $7::boolean[]) AS put (cube, width, start, lead, sums, durations, is_new)
+), added AS (
+    INSERT INTO prompt_engine_cells (cube, width, start, lead, sums, durations)
+    SELECT cube, width, start, lead, sums, durations FROM put WHERE is_new
 )
-INSERT INTO prompt_engine_cell_durations (cube, width, start, lead, durations)
-SELECT cube, width, start, lead, durations FROM new WHERE durations IS NOT NULL
-ON CONFLICT (cube, width, start, lead) DO UPDATE SET durations = excluded.durations";
+INSERT INTO prompt_engine_cells (cube, width, start, lead, sums, durations)
+SELECT cube, width, start, lead, sums, durations FROM put WHERE NOT is_new
+ON CONFLICT (cube, width, start, lead) DO UPDATE
+SET sums = excluded.sums, durations = excluded.durations";
 
-/// A cell that is to be written; the histograms only where they changed.
+/// A cell that is to be written.
 struct Put {
     key: CellKey,
-    sums: Vec<u8>,
-    durations: Option<Vec<u8>>,
+    values: CellValues,
+    is_new: bool,
 }
 
-/// Adds to the cells that are touched, in the order of their keys; answers how many these are.
+/// Adds to the cells that are touched, in the order of their keys; answers how many are written. A cell
+/// that cannot be read stays as it is, and says so to every answer, until it is made anew: it must not
+/// be in the way of all others.
 async fn write(conn: &mut PgConnection, mut touched: Touched) -> Outcome<u64> {
     let (mut cells, mut most) = (0, MOST_CELLS / 8);
     while !touched.is_empty() {
@@ -178,17 +175,22 @@ async fn write(conn: &mut PgConnection, mut touched: Touched) -> Outcome<u64> {
         let merging = compute(move || {
             let mut merged = Vec::with_capacity(keys.len());
             for (key, old) in keys.into_iter().zip(&old) {
-                let CellValues { sums, durations } = touched.merged(old.as_ref())?;
-                // A cost that was revised changes no duration.
-                let changed = old.as_ref().is_none_or(|old| old.durations != durations);
-                merged.push(Put { key, sums, durations: changed.then_some(durations) });
+                let values = match touched.merged(old.as_ref()) {
+                    Ok(merged) => merged,
+                    Err(error) if old.is_some() && error.kind() == ErrorKind::Corrupt => {
+                        tracing::warn!(error = error.chain(), ?key, "a cell is left as it is");
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+                merged.push(Put { key, values, is_new: old.is_none() });
             }
             Ok((touched, merged))
         });
         let merged;
         (touched, merged) = merging.await?;
         cells += merged.len() as u64;
-        let size = |put: &Put| put.sums.len() + put.durations.as_ref().map_or(0, Vec::len);
+        let size = |put: &Put| put.values.sums.len() + put.values.durations.len();
         let bytes: usize = merged.iter().map(size).sum();
         most = if bytes > PART_BYTES { (most / 2).max(1) } else { (2 * most).min(MOST_CELLS) };
         put(conn, &merged).await?;
@@ -210,13 +212,9 @@ async fn select(conn: &mut PgConnection, keys: &[CellKey]) -> Outcome<Vec<Option
             usize::try_from(get::<i64>(row, 0)?).ok().and_then(|place| place.checked_sub(1));
         let place = place.and_then(|place| old.get_mut(place));
         let place = place.ok_or_else(|| Fault::Row("a cell has no place".to_owned()))?;
-        *place = Some(CellValues { sums: get(row, 1)?, durations: durations(row.try_get(2)?)? });
+        *place = Some(CellValues { sums: get(row, 1)?, durations: get(row, 2)? });
     }
     Ok(old)
-}
-
-fn durations<T>(found: Option<T>) -> Outcome<T> {
-    found.ok_or_else(|| Fault::Row("a cell has no histograms".to_owned()))
 }
 
 async fn put(conn: &mut PgConnection, cells: &[Put]) -> Outcome<()> {
@@ -225,8 +223,9 @@ async fn put(conn: &mut PgConnection, cells: &[Put]) -> Outcome<()> {
         .bind(cells.iter().map(|cell| code(cell.key.width.code())).bind_iter())
         .bind(cells.iter().map(|cell| cell.key.start).bind_iter())
         .bind(cells.iter().map(|cell| &*cell.key.lead).bind_iter())
-        .bind(cells.iter().map(|cell| &*cell.sums).bind_iter())
-        .bind(cells.iter().map(|cell| cell.durations.as_deref()).bind_iter())
+        .bind(cells.iter().map(|cell| &*cell.values.sums).bind_iter())
+        .bind(cells.iter().map(|cell| &*cell.values.durations).bind_iter())
+        .bind(cells.iter().map(|cell| cell.is_new).bind_iter())
         .execute(conn)
         .await?;
     Ok(())
@@ -239,11 +238,9 @@ fn code(code: u8) -> i16 {
 /// Makes cells anew. The caller holds the lock of folds, keeps records from being pruned, and commits.
 pub(crate) async fn rebuild(conn: &mut PgConnection, part: Rebuild) -> Outcome<Rebuilt> {
     let horizon = meta(conn, RAW_HORIZON).await?.unwrap_or(i64::MIN);
-    let (of, from, to) = match part {
-        Rebuild::Hour(at) => {
-            (cell_of(BucketWidth::Hour, at), BucketWidth::QuarterHour, BucketWidth::Hour)
-        }
-        Rebuild::Day(at) => (cell_of(BucketWidth::Day, at), BucketWidth::Hour, BucketWidth::Day),
+    let (of, to) = match part {
+        Rebuild::Hour(at) => (cell_of(BucketWidth::Hour, at), BucketWidth::Hour),
+        Rebuild::Day(at) => (cell_of(BucketWidth::Day, at), BucketWidth::Day),
     };
     let mut done = Rebuilt::default();
     let gone = of.to <= horizon;
@@ -297,7 +294,7 @@ pub(crate) async fn rebuild(conn: &mut PgConnection, part: Rebuild) -> Outcome<R
         done.cells += write(conn, lot.await?).await?;
     }
     delete(conn, to, of).await?;
-    done.cells += widen(conn, from, to, of).await?;
+    done.cells += widen(conn, BucketWidth::QuarterHour, to, of).await?;
     Ok(done)
 }
 
@@ -309,11 +306,7 @@ fn by_all() -> AggregateQuery {
 }
 
 const DELETE_CELLS: &str = "
-WITH sums AS (
-    DELETE FROM prompt_engine_cells
-    WHERE cube = ANY ($1) AND width = $2 AND start >= $3 AND start < $4
-)
-DELETE FROM prompt_engine_cell_durations
+DELETE FROM prompt_engine_cells
 WHERE cube = ANY ($1) AND width = $2 AND start >= $3 AND start < $4";
 
 async fn delete(conn: &mut PgConnection, width: BucketWidth, of: Stretch) -> Outcome<()> {
@@ -328,8 +321,7 @@ async fn delete(conn: &mut PgConnection, width: BucketWidth, of: Stretch) -> Out
 }
 
 const SELECT_NARROWER: &str = "
-SELECT start, lead, sums, d.durations FROM prompt_engine_cells
-LEFT JOIN prompt_engine_cell_durations AS d USING (cube, width, start, lead)
+SELECT start, lead, sums, durations FROM prompt_engine_cells
 WHERE cube = $1 AND width = $2 AND start >= $3 AND start < $4";
 
 /// Makes the cells of a stretch from the narrower ones in it; answers how many.
@@ -345,7 +337,7 @@ async fn widen(
         let mut rows = select.bind(of.from).bind(of.to).fetch(&mut *conn);
         while let Some(row) = rows.try_next().await? {
             let (start, lead) = (get(&row, 0)?, get(&row, 1)?);
-            let values = CellValues { sums: get(&row, 2)?, durations: durations(row.try_get(3)?)? };
+            let values = CellValues { sums: get(&row, 2)?, durations: get(&row, 3)? };
             lot.add_cell(&CellKey { cube: *cube, width: from, start, lead }, &values)?;
         }
     }
@@ -392,66 +384,30 @@ pub(crate) async fn start(conn: &mut PgConnection) -> Outcome<()> {
 }
 
 /// Cells of some stretches of time, and behind them the changes. A lead, where it is given, is that of
-/// all cells. `OFFSET 0` keeps the order of the loops: a stretch, its cells, the histograms of each.
-macro_rules! select_of {
-    ($durations:literal, $join:literal, $cells:literal) => {
-        concat!(
-            "SELECT c.start, c.lead, c.sums, ",
-            $durations,
-            $cells,
-            $join,
-            " UNION ALL SELECT NULL, NULL, data, NULL FROM prompt_engine_changes"
-        )
-    };
-}
+/// all cells. `OFFSET 0` keeps the order of the loops: a stretch, and its cells.
+const BY_RANGE: &str = "
+SELECT c.start, c.lead, c.sums, c.durations
+FROM unnest($3::smallint[], $4::bigint[], $5::bigint[]) AS s (width, first, past)
+CROSS JOIN LATERAL (
+    SELECT start, lead, sums, CASE WHEN $2 THEN durations END AS durations
+    FROM prompt_engine_cells AS c
+    WHERE c.cube = $1 AND c.width = s.width AND c.start >= s.first AND c.start < s.past
+        AND ($6::bytea IS NULL OR c.lead = $6)
+    OFFSET 0
+) AS c
+UNION ALL SELECT NULL, NULL, data, NULL FROM prompt_engine_changes";
 
-macro_rules! by_range {
-    ($durations:literal, $join:literal) => {
-        select_of!(
-            $durations,
-            $join,
-            " FROM unnest($2::smallint[], $3::bigint[], $4::bigint[]) AS s (width, first, past)
-            CROSS JOIN LATERAL (
-                SELECT width, start, lead, sums FROM prompt_engine_cells AS c
-                WHERE c.cube = $1 AND c.width = s.width AND c.start >= s.first
-                    AND c.start < s.past AND ($5::bytea IS NULL OR c.lead = $5)
-                OFFSET 0
-            ) AS c"
-        )
-    };
-}
-
-macro_rules! by_start {
-    ($durations:literal, $join:literal) => {
-        select_of!(
-            $durations,
-            $join,
-            " FROM unnest($2::smallint[], $3::bigint[]) AS s (width, start)
-            CROSS JOIN LATERAL (
-                SELECT width, start, lead, sums FROM prompt_engine_cells AS c
-                WHERE c.cube = $1 AND c.width = s.width AND c.start = s.start AND c.lead = $4
-                OFFSET 0
-            ) AS c"
-        )
-    };
-}
-
-macro_rules! with_durations {
-    ($select:ident) => {
-        $select!(
-            "d.durations",
-            " LEFT JOIN LATERAL (
-                SELECT durations FROM prompt_engine_cell_durations AS d
-                WHERE d.cube = $1 AND d.width = c.width AND d.start = c.start AND d.lead = c.lead
-                OFFSET 0
-            ) AS d ON TRUE"
-        )
-    };
-}
-
-/// [`with_durations`], or without.
-const BY_RANGE: [&str; 2] = [by_range!("NULL::bytea", ""), with_durations!(by_range)];
-const BY_START: [&str; 2] = [by_start!("NULL::bytea", ""), with_durations!(by_start)];
+/// The same of cells that are named.
+const BY_START: &str = "
+SELECT c.start, c.lead, c.sums, c.durations
+FROM unnest($3::smallint[], $4::bigint[]) AS s (width, start)
+CROSS JOIN LATERAL (
+    SELECT start, lead, sums, CASE WHEN $2 THEN durations END AS durations
+    FROM prompt_engine_cells AS c
+    WHERE c.cube = $1 AND c.width = s.width AND c.start = s.start AND c.lead = $5
+    OFFSET 0
+) AS c
+UNION ALL SELECT NULL, NULL, data, NULL FROM prompt_engine_changes";
 
 /// Adds the cells and the changes of `plan` to `tally`.
 pub(crate) async fn read(
@@ -461,17 +417,18 @@ pub(crate) async fn read(
 ) -> Outcome<()> {
     let Some(cube) = plan.cube().filter(|_| plan.reads_changes()) else { return Ok(()) };
     let histograms = plan.reads_durations();
-    let form = usize::from(histograms);
     // Cells without a lead are found by their range as well.
     let lead = plan.lead().filter(|lead| !lead.is_empty());
     let starts = lead.and_then(|_| starts(plan));
     let select = match &starts {
-        Some(starts) => query(BY_START[form])
+        Some(starts) => query(BY_START)
             .bind(code(cube.code()))
+            .bind(histograms)
             .bind(starts.iter().map(|(width, _)| code(width.code())).bind_iter())
             .bind(starts.iter().map(|(_, start)| *start).bind_iter()),
-        None => query(BY_RANGE[form])
+        None => query(BY_RANGE)
             .bind(code(cube.code()))
+            .bind(histograms)
             .bind(plan.cells().map(|(width, _)| code(width.code())).bind_iter())
             .bind(plan.cells().map(|(_, of)| of.from).bind_iter())
             .bind(plan.cells().map(|(_, of)| of.to).bind_iter()),
@@ -482,9 +439,7 @@ pub(crate) async fn read(
         match get::<Option<i64>>(&row, 0)? {
             None => tally.changes(value)?,
             Some(start) => {
-                let found: Option<&[u8]> = get(&row, 3)?;
-                let found = if histograms { Some(durations(found)?) } else { None };
-                tally.cell(start, get(&row, 1)?, value, found)?;
+                tally.cell(start, get(&row, 1)?, value, get(&row, 3)?)?;
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::store::{Hold, PostgresStore, Repeat};
 
 /// A process that kept so many changes since it last looked what waits looks again: the others keep
 /// some, too.
-const LOOK: u64 = LOT_CHANGES / 8;
+const LOOK: u64 = LOT_CHANGES / 16;
 /// An append that finds so many waiting waits for a fold, so that many who append leave it its turn …
 const MANY: u64 = 2 * LOT_CHANGES;
 /// … but for no more than this …

@@ -18,13 +18,16 @@ use crate::pool::{Lease, Pool};
 use crate::schema::{self, Lock};
 
 /// Transactions name all that they depend on: the defaults may be set otherwise. A sum is planned for
-/// what it asks: a plan for any range would do for none.
+/// what it asks: a plan for any range would do for none. To compile one, or to start workers for it,
+/// takes longer than to run it.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-    SET LOCAL plan_cache_mode = force_custom_plan";
+    SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off;
+    SET LOCAL max_parallel_workers_per_gather = 0";
 const WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 /// Of cells only few are touched, and a plan that was made for a small table is kept for a large one.
 const FOLD: &str =
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL enable_seqscan = off";
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL enable_seqscan = off;
+    SET LOCAL jit = off";
 /// How long one attempt to write may take before its connection counts as lost: a network that dies
 /// in silence would otherwise be waited for without an end. Batches are bounded, and so is this.
 const WRITING: Duration = Duration::from_secs(60);

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use prompt_engine_core::{
-    CostConfig, CostRevision, CostStore, ErrorKind, Measures, Prompt, PromptId, PromptStatus,
-    PromptStore, Prune, Record, RecordQuery, RecordStore, Revised,
+    AggregateQuery, CostConfig, CostRevision, CostStore, ErrorKind, Measures, Prompt, PromptId,
+    PromptStatus, PromptStore, Prune, Rebuild, Record, RecordQuery, RecordStore, Revised, Source,
 };
 use prompt_engine_store_postgres::{PostgresConfig, PostgresStore};
 use sqlx::{Executor, PgConnection, query, query_scalar, raw_sql};
@@ -237,6 +237,117 @@ async fn an_append_whose_commit_never_arrived_is_done_again() {
     assert_eq!(store.append(&batch(1)).await.unwrap().stored, 2);
     assert!(proxy.was_cut());
     assert_eq!(total(&store).await.executions(), 1);
+}
+
+#[tokio::test]
+async fn a_fold_whose_connection_is_lost_at_its_commit_counts_once() {
+    let schema = Schema::new();
+    let proxy = Proxy::start(&server::url());
+    let store = through(&proxy, &schema).await;
+    for (second, cut, left) in [(1, Cut::After, 0), (2, Cut::Before, 2)] {
+        store.append(&batch(second)).await.unwrap();
+        proxy.cut_at_commit(cut);
+        // Done again after a lost COMMIT it finds nothing.
+        assert_eq!(store.fold().await.unwrap().changes, left);
+        assert!(proxy.was_cut());
+        let measures = total(&store).await;
+        let count = u64::try_from(second).unwrap();
+        assert_eq!((measures.uses, measures.executions()), (Some(count), count));
+        let mut conn = schema.connect().await;
+        let waiting: i64 = query_scalar("SELECT count(*) FROM prompt_engine_changes")
+            .fetch_one(&mut conn)
+            .await
+            .unwrap();
+        assert_eq!(waiting, 0);
+    }
+    for rebuilt in [Rebuild::Hour(at(1)), Rebuild::Day(at(1))] {
+        store.append(&batch(3)).await.unwrap();
+        proxy.cut_at_commit(Cut::After);
+        store.rebuild(rebuilt).await.unwrap();
+    }
+    assert_eq!(total(&store).await.executions(), 4);
+}
+
+#[tokio::test]
+async fn folds_under_fire_count_once() {
+    let schema = Schema::new();
+    let store = schema.open().await;
+    let done = Arc::new(AtomicUsize::new(0));
+    let folder = tokio::spawn({
+        let (store, done) = (store.clone(), Arc::clone(&done));
+        async move {
+            while done.load(Ordering::Relaxed) < 120 {
+                store.fold().await.unwrap();
+                yield_now().await;
+            }
+        }
+    });
+    let writer = tokio::spawn({
+        let (store, done) = (store.clone(), Arc::clone(&done));
+        async move {
+            for second in 0..120 {
+                store.append(&batch(60 * second)).await.unwrap();
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    let mut conn = connect().await;
+    for fire in 1..=5 {
+        while done.load(Ordering::Relaxed) < fire * 20 {
+            assert!(!writer.is_finished() && !folder.is_finished(), "somebody gave up");
+            yield_now().await;
+        }
+        terminate(&mut conn, &schema).await;
+        let measures = total(&store).await;
+        assert_eq!(measures.uses, Some(measures.executions()));
+    }
+    writer.await.unwrap();
+    folder.await.unwrap();
+    while store.fold().await.unwrap().more {}
+    let mut found = Vec::new();
+    for source in [Source::Any, Source::Records] {
+        let query = AggregateQuery { source, ..AggregateQuery::default() };
+        found.push(store.aggregate(&query).await.unwrap().rows);
+    }
+    assert_eq!(found[0][0].measures.executions(), 120);
+    assert_eq!(found[0], found[1]);
+}
+
+#[tokio::test]
+async fn a_fold_waits_for_no_append_and_no_append_for_it() {
+    let schema = Schema::new();
+    let store = schema.open().await;
+    store.append(&batch(1)).await.unwrap();
+    let (mut holder, mut conn) = (schema.connect().await, connect().await);
+    // An append is under way …
+    holder.execute("BEGIN; LOCK TABLE prompt_engine_usages IN SHARE MODE").await.unwrap();
+    let append = tokio::spawn({
+        let store = store.clone();
+        async move { store.append(&batch(2)).await }
+    });
+    wait_for_waiting(&mut conn, &schema, 1).await;
+    assert_eq!(store.fold().await.unwrap().changes, 2);
+    holder.execute("COMMIT").await.unwrap();
+    assert_eq!(append.await.unwrap().unwrap().stored, 2);
+    // … and now a fold is, and another waits for it.
+    holder.execute("BEGIN; LOCK TABLE prompt_engine_cells IN SHARE MODE").await.unwrap();
+    let fold = || {
+        let store = store.clone();
+        tokio::spawn(async move { store.fold().await })
+    };
+    let folds = [fold(), fold()];
+    wait_for_waiting(&mut conn, &schema, 2).await;
+    assert_eq!(store.append(&batch(3)).await.unwrap().stored, 2);
+    let all = Prune { payloads_before: None, raw_before: Some(at(900)), limit: 10 };
+    assert!(store.prune(&all).await.unwrap().done);
+    assert_eq!(total(&store).await.executions(), 3);
+    holder.execute("COMMIT").await.unwrap();
+    let mut changes = 0;
+    for fold in folds {
+        changes += fold.await.unwrap().unwrap().changes;
+    }
+    assert_eq!(changes, 4);
+    assert_eq!(total(&store).await.executions(), 3);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Many processes on one schema: they open a new one at once, and append the same records in
-//! different orders. The parent starts this same program as each of them. No harness: the program
+//! Many processes on one schema: they open a new one at once; they append the same records in different
+//! orders, and fold what these change; they append more than one fold keeps up with. The parent starts this same program as each of them. No harness: the program
 //! is all.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and speak")]
 
@@ -8,11 +8,14 @@ mod server;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use prompt_engine_core::cube::LOT_CHANGES;
 use prompt_engine_core::{
-    AggregateQuery, Dimension, ExecutionId, LlmExecution, MemoryStore, Record, RecordStore, Usage,
-    UsageId,
+    AggregateQuery, Dimension, ExecutionId, LlmExecution, MemoryStore, Rebuild, Record,
+    RecordStore, Source, Usage, UsageId,
 };
 use prompt_engine_store_postgres::{PostgresConfig, PostgresStore};
 use tokio::task::JoinSet;
@@ -23,6 +26,8 @@ use server::Schema;
 const OPENERS: usize = 10;
 const WRITERS: u64 = 8;
 const CALLS: i64 = 600;
+/// Calls that each of the processes appends that flood the store.
+const POURED: i64 = 4_000;
 
 /// What a child is to do.
 const TASK: &str = "PROMPT_ENGINE_PROCESSES_TASK";
@@ -36,7 +41,8 @@ fn main() {
         Err(_) => {
             runtime.block_on(openers());
             runtime.block_on(writers());
-            println!("test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+            runtime.block_on(flood());
+            println!("test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
         }
     }
 }
@@ -75,9 +81,10 @@ async fn child(task: &str) {
     std::io::stdout().flush().unwrap();
     std::io::stdin().read_line(&mut String::new()).unwrap();
     let store = PostgresStore::open(config).await.unwrap();
-    match task.parse() {
-        Ok(writer) => println!("{}", write(store, writer).await),
-        Err(_) => println!("{}", store.created()),
+    match task.split_once(' ') {
+        Some(("write", writer)) => println!("{}", write(store, writer.parse().unwrap()).await),
+        Some(("flood", writer)) => println!("{}", pour(store, writer.parse().unwrap()).await),
+        _ => println!("{}", store.created()),
     }
 }
 
@@ -129,6 +136,14 @@ fn shuffled(count: usize, seed: u64) -> Vec<usize> {
 async fn write(store: PostgresStore, writer: u64) -> u64 {
     let calls = all();
     let mut stored = 0;
+    let folder = tokio::spawn({
+        let store = store.clone();
+        async move {
+            loop {
+                store.fold().await.unwrap();
+            }
+        }
+    });
     for ends in [false, true] {
         let order = shuffled(calls.len(), 2 * writer + u64::from(ends));
         let mut appends = JoinSet::new();
@@ -146,29 +161,126 @@ async fn write(store: PostgresStore, writer: u64) -> u64 {
         }
         stored += appends.join_all().await.iter().sum::<u64>();
     }
+    // In the middle of a fold, as it may be.
+    folder.abort();
     stored
 }
 
-/// Eight processes append the same records: no deadlock reaches one, each record is stored once,
-/// and sums are those of the reference store.
+/// Appends calls of its own, in all hours of a day. Answers how many.
+async fn pour(store: PostgresStore, writer: i64) -> u64 {
+    for part in 0..POURED / 50 {
+        let call = |n: i64| {
+            let second = (part * 50 + n) * 86_400 / POURED + writer;
+            let mut call = finished(pending(second));
+            call.latency_ms = Some(second.unsigned_abs() % 900);
+            let call = LlmExecution { payload: None, ..call };
+            [Usage { payload: None, ..usage(second) }.into(), call.into()]
+        };
+        let batch: Vec<Record> = (0..50).flat_map(call).collect();
+        assert_eq!(store.append(&batch).await.unwrap().stored, 100);
+    }
+    POURED.unsigned_abs()
+}
+
+async fn fold_all(store: &PostgresStore) {
+    while store.fold().await.unwrap().more {}
+}
+
+/// Asks until it is told to end: every answer is of one moment, and nothing is counted less than
+/// before. Answers how many it asked for.
+async fn watch(store: PostgresStore, done: Arc<AtomicBool>) -> u64 {
+    let (mut asked, mut last) = (0, 0);
+    while !done.load(Ordering::Relaxed) {
+        let answer = store.aggregate(&AggregateQuery::default()).await.unwrap();
+        let found = &answer.rows[0].measures;
+        assert_eq!(found.uses, Some(found.executions()), "a batch is all or nothing");
+        assert!(found.executions() >= last, "{} after {last}", found.executions());
+        last = found.executions();
+        asked += 1;
+    }
+    asked
+}
+
+/// Eight processes append as fast as they can: what waits for a fold stays some lots, though only
+/// one of them folds at a time, and nothing is lost or counted twice.
+async fn flood() {
+    let schema = Schema::new();
+    let store = schema.open().await;
+    let children: Vec<Child> =
+        (0..WRITERS).map(|writer| start(&format!("flood {writer}"), &schema)).collect();
+    let children = tokio::task::spawn_blocking(|| run(children));
+    let mut conn = schema.connect().await;
+    let (mut most, mut looks) = (0, 0);
+    while !children.is_finished() {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(changes), 0)::bigint FROM prompt_engine_changes",
+        )
+        .fetch_one(&mut conn)
+        .await
+        .unwrap();
+        most = most.max(waiting.unsigned_abs());
+        looks += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let poured: u64 =
+        children.await.unwrap().iter().map(|poured| poured.parse::<u64>().unwrap()).sum();
+    assert!(most < 3 * LOT_CHANGES, "{most} changes waited");
+    assert!(most < 2 * poured * 3 / 4, "nobody folded");
+    for folds in [false, true] {
+        if folds {
+            fold_all(&store).await;
+        }
+        for group_by in [Vec::new(), vec![Dimension::Prompt, Dimension::Model]] {
+            let query = AggregateQuery { group_by, ..AggregateQuery::default() };
+            let rows = store.aggregate(&query).await.unwrap().rows;
+            assert_eq!(rows[0].measures.executions(), poured);
+            let query = AggregateQuery { source: Source::Records, ..query };
+            assert_eq!(rows, store.aggregate(&query).await.unwrap().rows);
+        }
+    }
+    println!(
+        "{WRITERS} processes appended {poured} calls: at most {most} changes waited, in {looks} looks"
+    );
+}
+
+/// Eight processes append the same records, and all fold what these change: no deadlock reaches one,
+/// each record is stored once and counted once, and sums are those of the reference store.
 async fn writers() {
     let schema = Schema::new();
     let store = schema.open().await;
-    let said = run((0..WRITERS).map(|writer| start(&writer.to_string(), &schema)).collect());
+    let children: Vec<Child> =
+        (0..WRITERS).map(|writer| start(&format!("write {writer}"), &schema)).collect();
+    let done = Arc::new(AtomicBool::new(false));
+    let watching = tokio::spawn(watch(store.clone(), Arc::clone(&done)));
+    let said = tokio::task::spawn_blocking(|| run(children)).await.unwrap();
+    done.store(true, Ordering::Relaxed);
+    let asked = watching.await.unwrap();
     let stored: u64 = said.iter().map(|stored| stored.parse::<u64>().unwrap()).sum();
     let calls = all();
     let reference = MemoryStore::new();
     for (usage, call) in &calls {
         reference.append(&[usage.clone().into(), finished(call.clone()).into()]).await.unwrap();
     }
-    let by = vec![Dimension::Version, Dimension::Model];
-    for group_by in [Vec::new(), by] {
-        let query = AggregateQuery { group_by, ..AggregateQuery::default() };
-        let expected = reference.aggregate(&query).await.unwrap().rows;
-        assert_eq!(store.aggregate(&query).await.unwrap().rows, expected);
+    for step in ["appended", "folded", "rebuilt"] {
+        match step {
+            "folded" => fold_all(&store).await,
+            "rebuilt" => drop(store.rebuild(Rebuild::Hour(calls[0].0.created_at)).await.unwrap()),
+            _ => {}
+        }
+        let by = vec![Dimension::Version, Dimension::Model];
+        for group_by in [Vec::new(), vec![Dimension::Prompt], by] {
+            let query = AggregateQuery { group_by, ..AggregateQuery::default() };
+            let expected = reference.aggregate(&query).await.unwrap().rows;
+            assert_eq!(store.aggregate(&query).await.unwrap().rows, expected, "{step}");
+            let query = AggregateQuery { source: Source::Records, ..query };
+            assert_eq!(store.aggregate(&query).await.unwrap().rows, expected, "{step}");
+        }
     }
     // A render, the beginning of its call, and its end; or the end alone, where it came first.
     let count = u64::try_from(calls.len()).unwrap();
     assert!((2 * count..=3 * count).contains(&stored), "{stored} of {count} calls");
-    println!("{WRITERS} processes appended {count} calls each, the same ones: stored {said:?}");
+    println!(
+        "{WRITERS} processes appended {count} calls each, the same ones, and folded, while somebody \
+         asked {asked} times: stored {said:?}"
+    );
 }

@@ -270,7 +270,7 @@ async fn a_newer_schema_is_refused_with_both_versions() {
     let error = PostgresStore::open(schema.config()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("schema version 42"), "{error}");
-    assert!(error.to_string().contains("up to 1"), "{error}");
+    assert!(error.to_string().contains("up to 2"), "{error}");
 }
 
 #[tokio::test]
