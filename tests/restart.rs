@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use prompt_engine::{ExecutionId, PromptEngine, RecordStore, UsageId, params};
+use prompt_engine::{ExecutionId, PromptEngine, UsageId, params};
 use stores::{Echo, Place, assert_sound, close, rounds};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
