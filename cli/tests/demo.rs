@@ -39,6 +39,9 @@ fn every_kind_of_call_is_on_the_file_that_the_demo_made() {
     }
     assert!(stats["time_to_first_token_ms"]["p50"].is_number(), "{stats}");
     assert!(stats["unpriced"].as_u64().unwrap() > 0, "{stats}");
+    let doctor = run(folder.path(), &["--store", store, "doctor"]);
+    let said = String::from_utf8(doctor.stdout).unwrap();
+    assert!(said.starts_with("200 renders and ") && said.contains("every sum is right"), "{said}");
 }
 
 #[test]
