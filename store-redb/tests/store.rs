@@ -360,7 +360,9 @@ async fn damaged_cells_are_made_anew_from_their_records() {
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}: {}", error.chain());
         assert!(error.to_string().contains("cells."), "{name}: {error}");
         if waits {
-            assert_eq!(store.fold().await.unwrap_err().kind(), ErrorKind::Corrupt, "{name}");
+            // They are in nobody's way, and say that they are damaged.
+            assert!(store.fold().await.unwrap().changes > 0, "{name}");
+            assert!(answers(&store, Source::Any).await.is_err(), "{name}");
         }
         // What was spread over two days may touch three.
         for hour in -24..3 * 24 {
