@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Aggregate, AggregateQuery};
+use crate::cube::{Stretch, cell_of};
 use crate::error::Result;
 use crate::id::{ExecutionId, PromptId, UsageId};
 use crate::price::CostConfig;
@@ -14,7 +15,7 @@ use crate::prompt::{Prompt, PromptVersion};
 use crate::query::{Filter, Page, PageQuery, RecordQuery};
 use crate::record::{LlmExecution, Record, Usage};
 use crate::slug::Slug;
-use crate::time::{TimeRange, Timestamp};
+use crate::time::{BucketWidth, TimeRange, Timestamp};
 use crate::{cost::Cost, label::Label};
 
 /// Everything that PromptEngine keeps: implemented for whatever implements the three parts.
@@ -239,6 +240,17 @@ pub enum Rebuild {
     Hour(Timestamp),
     /// Those of the day (UTC) of a moment, from its quarters.
     Day(Timestamp),
+}
+
+impl Rebuild {
+    /// The width of the widest cells that are made anew, and the stretch that they are of.
+    pub fn cell(self) -> (BucketWidth, Stretch) {
+        let (width, at) = match self {
+            Self::Hour(at) => (BucketWidth::Hour, at),
+            Self::Day(at) => (BucketWidth::Day, at),
+        };
+        (width, cell_of(width, at))
+    }
 }
 
 /// What [`RecordStore::rebuild`] did.

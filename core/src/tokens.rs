@@ -34,6 +34,30 @@ impl TokenCounts {
     /// The most tokens one call can be believed to have.
     pub const MAX: u64 = 1_000_000_000_000;
 
+    /// The counts in the order of the fields: how stores write them.
+    pub fn to_array(self) -> [u64; 8] {
+        let Self {
+            input,
+            output,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            reasoning,
+            audio_input,
+            audio_output,
+        } = self;
+        [
+            input,
+            output,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            reasoning,
+            audio_input,
+            audio_output,
+        ]
+    }
+
     /// The counts, checked.
     ///
     /// # Errors

@@ -7,7 +7,7 @@
 use futures::TryStreamExt;
 use prompt_engine_core::cube::{
     CellKey, CellValues, Changes, Extent, LOT_CHANGES, Lot, Plan, Stretch, Tally, Touched, WIDTHS,
-    cell_of, widen_extent,
+    widen_extent,
 };
 use prompt_engine_core::{
     AggregateQuery, BucketWidth, Cost, Cube, Dimension, ErrorKind, Folded, LlmExecution, Rebuild,
@@ -238,10 +238,7 @@ fn code(code: u8) -> i16 {
 /// Makes cells anew. The caller holds the lock of folds, keeps records from being pruned, and commits.
 pub(crate) async fn rebuild(conn: &mut PgConnection, part: Rebuild) -> Outcome<Rebuilt> {
     let horizon = meta(conn, RAW_HORIZON).await?.unwrap_or(i64::MIN);
-    let (of, to) = match part {
-        Rebuild::Hour(at) => (cell_of(BucketWidth::Hour, at), BucketWidth::Hour),
-        Rebuild::Day(at) => (cell_of(BucketWidth::Day, at), BucketWidth::Day),
-    };
+    let (to, of) = part.cell();
     let mut done = Rebuilt::default();
     let gone = of.to <= horizon;
     let live = Stretch { from: of.from.max(horizon), to: of.to };

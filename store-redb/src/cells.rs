@@ -3,7 +3,7 @@
 //! took them in, so each is counted once, whenever a process ends.
 
 use prompt_engine_core::cube::{
-    CellKey, CellValues, Changes, Extent, LOT_CHANGES, Lot, Plan, Stretch, Tally, WIDTHS, cell_of,
+    CellKey, CellValues, Changes, Extent, LOT_CHANGES, Lot, Plan, Stretch, Tally, WIDTHS,
     widen_extent,
 };
 use prompt_engine_core::{
@@ -198,10 +198,7 @@ pub(crate) fn rebuild(
     fold_all(txn)?;
     let horizon = meta(&txn.open_table(META)?, RAW_HORIZON)?.unwrap_or(i64::MIN);
     let mut done = Rebuilt::default();
-    let (of, to) = match part {
-        Rebuild::Hour(at) => (cell_of(BucketWidth::Hour, at), BucketWidth::Hour),
-        Rebuild::Day(at) => (cell_of(BucketWidth::Day, at), BucketWidth::Day),
-    };
+    let (to, of) = part.cell();
     if of.to <= horizon {
         return Ok(done);
     }

@@ -51,7 +51,7 @@ pub(crate) fn write_execution(
     row.option(execution.error_category.map(ErrorCategory::code), Writer::byte);
     row.option(execution.http_status.map(u64::from), Writer::number);
     row.option(execution.tokens.as_deref(), |row, tokens| {
-        counts(tokens).into_iter().for_each(|count| row.number(count));
+        tokens.to_array().into_iter().for_each(|count| row.number(count));
     });
     row.byte(execution.cost.is_some().into());
     if let Some(cost) = &execution.cost {
@@ -227,20 +227,6 @@ fn pico(usd: Usd) -> Outcome<i64> {
 
 fn usd(pico: i64) -> Outcome<Usd> {
     Usd::from_pico(pico.into()).ok_or_else(|| Fault::Row(format!("{pico} is no amount")))
-}
-
-fn counts(tokens: &TokenCounts) -> [u64; 8] {
-    let TokenCounts {
-        input,
-        output,
-        cache_read,
-        cache_write,
-        cache_write_1h,
-        reasoning,
-        audio_input,
-        audio_output,
-    } = *tokens;
-    [input, output, cache_read, cache_write, cache_write_1h, reasoning, audio_input, audio_output]
 }
 
 fn tokens(row: &mut Reader<'_>) -> Outcome<TokenUsage> {

@@ -3,7 +3,7 @@
 //! took them in, so each is counted once, whenever a process ends.
 
 use prompt_engine_core::cube::{
-    CellKey, CellValues, Changes, Extent, LOT_CHANGES, Lot, Plan, Stretch, Tally, WIDTHS, cell_of,
+    CellKey, CellValues, Changes, Extent, LOT_CHANGES, Lot, Plan, Stretch, Tally, WIDTHS,
     widen_extent,
 };
 use prompt_engine_core::{BucketWidth, Cube, Error, ErrorKind, Folded, Rebuild, Rebuilt, Record};
@@ -121,10 +121,7 @@ pub(crate) fn rebuild(
     // Records that are read here must wait no more.
     while fold(conn)?.0.more {}
     let mut done = Rebuilt::default();
-    let (of, to) = match part {
-        Rebuild::Hour(at) => (cell_of(BucketWidth::Hour, at), BucketWidth::Hour),
-        Rebuild::Day(at) => (cell_of(BucketWidth::Day, at), BucketWidth::Day),
-    };
+    let (to, of) = part.cell();
     if of.to <= horizon {
         return Ok(done);
     }

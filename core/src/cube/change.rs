@@ -12,7 +12,6 @@ use crate::label::Label;
 use crate::record::{Attribution, LlmExecution, Record, Usage};
 use crate::status::{ErrorCategory, Status};
 use crate::time::Timestamp;
-use crate::tokens::TokenCounts;
 
 use super::names::Names;
 use super::plan::Extent;
@@ -114,7 +113,7 @@ impl Changes {
             self.body.byte(category.code());
         }
         if let Some(tokens) = &call.tokens {
-            counts(tokens).into_iter().for_each(|count| self.body.number(count));
+            tokens.to_array().into_iter().for_each(|count| self.body.number(count));
         }
         cost.into_iter().for_each(|pico| self.body.signed_wide(pico));
         call.latency_ms.into_iter().for_each(|ms| self.body.number(ms));
@@ -179,20 +178,6 @@ impl Changes {
 
 fn pico(cost: &Cost) -> Option<i128> {
     cost.usd().map(|usd| usd.to_pico())
-}
-
-fn counts(tokens: &TokenCounts) -> [u64; 8] {
-    let TokenCounts {
-        input,
-        output,
-        cache_read,
-        cache_write,
-        cache_write_1h,
-        reasoning,
-        audio_input,
-        audio_output,
-    } = *tokens;
-    [input, output, cache_read, cache_write, cache_write_1h, reasoning, audio_input, audio_output]
 }
 
 /// A change as it is read: names are numbers of [`Names`].

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::aggregate::{AggregateQuery, Detail, Source};
+use crate::cube::horizon_of;
 use crate::error::{Error, Result};
 use crate::store::Prune;
-use crate::time::{Bucket, BucketWidth, TimeRange, Timestamp, Zone};
+use crate::time::{TimeRange, Timestamp};
 
 /// Payloads, usages and executions that are deleted in one transaction, at most, of each.
 const BATCH: u32 = 2_000;
@@ -84,9 +85,7 @@ impl Expired {
             }),
         };
         let payloads_before = moment("texts", retention.payloads)?;
-        // As stores do: what cubes keep of the records that are gone is no finer.
-        let quarter = Bucket { width: BucketWidth::QuarterHour, zone: Zone::UTC };
-        let raw_before = moment("records", retention.raw)?.map(|raw| quarter.start_of(raw));
+        let raw_before = moment("records", retention.raw)?.map(horizon_of);
         if payloads_before.is_none() && raw_before.is_none() {
             return Err(Error::invalid("say how long to keep texts, records or both"));
         }
