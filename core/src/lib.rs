@@ -54,7 +54,8 @@ pub use file_url::FileUrl;
 pub use id::{CostConfigId, ExecutionId, PromptId, UsageId};
 pub use label::Label;
 pub use llm::{
-    ChatReply, ChatRequest, ChatStream, LlmClient, LlmError, Message, Role, StreamEvent, ToolCall,
+    ChatReply, ChatRequest, ChatStream, Image, LlmClient, LlmError, Message, OutputSchema, Role,
+    StreamEvent, ToolCall, ToolSpec,
 };
 pub use memory::MemoryStore;
 pub use money::Usd;

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::error::BoxError;
 use crate::money::Usd;
@@ -72,7 +74,13 @@ pub struct ChatRequest {
     /// The most output tokens; the provider's default when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
-    /// Fields of the provider, passed through as they are: `tools`, `response_format`, `service_tier`.
+    /// The tools that the model may call.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<ToolSpec>,
+    /// The form that the answer must have; free text when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<OutputSchema>,
+    /// Fields of the provider, passed through as they are: `service_tier`, `tool_choice`, `seed`.
     /// They win over the fields that an adapter writes from the ones above.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,
@@ -83,6 +91,54 @@ impl ChatRequest {
     pub fn new(model: impl Into<String>, messages: Vec<Message>) -> Self {
         Self { model: model.into(), messages, ..Self::default() }
     }
+}
+
+/// A tool that a model may call, as the model is told of it.
+///
+/// # Example: a tool with one parameter
+/// ```
+/// use prompt_engine_core::ToolSpec;
+/// use serde_json::json;
+/// let weather = ToolSpec::new("weather", "The weather of a city, now").with_parameters(json!({
+///     "type": "object",
+///     "properties": {"city": {"type": "string"}},
+///     "required": ["city"],
+/// }));
+/// assert_eq!(weather.name, "weather");
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolSpec {
+    /// The name that [`ToolCall::name`] repeats.
+    pub name: String,
+    /// What it does and when to call it, for the model to read.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// The JSON Schema of its arguments, an object.
+    pub parameters: Value,
+}
+
+impl ToolSpec {
+    /// A tool without parameters.
+    pub fn new(name: impl Into<String>, description: impl Into<String>) -> Self {
+        let parameters = json!({"type": "object", "properties": {}});
+        Self { name: name.into(), description: description.into(), parameters }
+    }
+
+    /// The same tool with arguments of the JSON Schema `parameters`.
+    #[must_use]
+    pub fn with_parameters(mut self, parameters: Value) -> Self {
+        self.parameters = parameters;
+        self
+    }
+}
+
+/// The form that an answer must have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputSchema {
+    /// What the form is called: letters, digits, `_` and `-`.
+    pub name: String,
+    /// The JSON Schema, an object.
+    pub schema: Value,
 }
 
 /// Who speaks in a [`Message`].
@@ -125,6 +181,9 @@ pub struct Message {
     /// What is said; empty where an assistant only calls tools.
     #[serde(default)]
     pub content: String,
+    /// The pictures that go with it, behind the text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
     /// The tools that an assistant calls.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ToolCall>,
@@ -135,7 +194,13 @@ pub struct Message {
 
 impl Message {
     fn of(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into(), tool_calls: Vec::new(), tool_call_id: None }
+        Self {
+            role,
+            content: content.into(),
+            images: Vec::new(),
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+        }
     }
 
     /// The instructions.
@@ -157,6 +222,41 @@ impl Message {
     pub fn tool(tool_call_id: impl Into<String>, content: impl Into<String>) -> Self {
         Self { tool_call_id: Some(tool_call_id.into()), ..Self::of(Role::Tool, content) }
     }
+
+    /// The same message with a picture more.
+    #[must_use]
+    pub fn with_image(mut self, image: Image) -> Self {
+        self.images.push(image);
+        self
+    }
+}
+
+/// A picture in a message: where it lies, or the picture itself as a `data:` URL.
+///
+/// # Example: a picture of one's own
+/// ```
+/// use prompt_engine_core::Image;
+/// assert_eq!(Image::from_bytes("image/png", b"\x89PNG").url(), "data:image/png;base64,iVBORw==");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Image(pub(crate) String);
+
+impl Image {
+    /// The picture at `url`, which the provider must be able to read.
+    pub fn from_url(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The picture `bytes` of the media type `media_type`, such as `image/png`.
+    pub fn from_bytes(media_type: &str, bytes: &[u8]) -> Self {
+        Self(format!("data:{media_type};base64,{}", BASE64_STANDARD.encode(bytes)))
+    }
+
+    /// The URL, `http`, `https` or `data`.
+    pub fn url(&self) -> &str {
+        &self.0
+    }
 }
 
 /// A tool that the model wants called.
@@ -169,6 +269,9 @@ pub struct ToolCall {
     pub name: String,
     /// The arguments as the model wrote them: JSON text, not checked.
     pub arguments: String,
+    /// What the provider wants back with the call, opaque: Gemini's thought signature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
 }
 
 /// What a model answered.
@@ -348,8 +451,6 @@ impl StdError for LlmError {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

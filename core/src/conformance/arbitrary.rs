@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use crate::cost::{Cost, UnpricedReason};
 use crate::id::{CostConfigId, ExecutionId, PromptId, UsageId};
 use crate::label::Label;
-use crate::llm::{Message, ToolCall};
+use crate::llm::{Image, Message, ToolCall};
 use crate::model_rule::ModelRule;
 use crate::price::{CostConfig, PriceOrigin};
 use crate::rates::{DailyWindow, InputTier, Rates};
@@ -216,7 +216,10 @@ impl Arbitrary {
             model: self.label(&["gpt-4o", "gpt-4o-mini", "claude", ""]),
             service_tier: self.maybe_label(&["flex", "auto"]),
             payload: self.rng.bool().then(|| ExecutionPayload {
-                messages_sent: vec![Message::system(self.text()), Message::user(self.text())],
+                messages_sent: vec![
+                    Message::system(self.text()),
+                    Message::user(self.text()).with_image(Image::from_url(self.text())),
+                ],
                 settings: map("temperature", self.rng.f64()),
                 ..ExecutionPayload::default()
             }),
@@ -249,6 +252,7 @@ impl Arbitrary {
                     id: self.text(),
                     name: self.text(),
                     arguments: self.text(),
+                    signature: self.rng.bool().then(|| self.text()),
                 }],
                 finish_reason: self.rng.bool().then(|| self.text()),
                 error_message: self.rng.bool().then(|| self.text()),

@@ -59,7 +59,12 @@ pub async fn payloads_hold_any_text(fx: Fixture) {
             system_message: Some(text.clone()),
             metadata: values.clone(),
         });
-        let call = ToolCall { id: text.clone(), name: text.clone(), arguments: text.clone() };
+        let call = ToolCall {
+            id: text.clone(),
+            name: text.clone(),
+            arguments: text.clone(),
+            signature: Some(text.clone()),
+        };
         let mut message = Message::tool(text.clone(), text.clone());
         message.tool_calls = vec![call.clone(), call.clone()];
         execution.payload = Some(ExecutionPayload {

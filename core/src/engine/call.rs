@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Engine;
 use super::render::extend;
@@ -250,6 +250,12 @@ fn settings_of(request: &ChatRequest) -> Map<String, Value> {
     }
     if let Some(max_tokens) = request.max_tokens {
         settings.insert("max_tokens".to_owned(), max_tokens.into());
+    }
+    if !request.tools.is_empty() {
+        settings.entry("tools").or_insert_with(|| json!(request.tools));
+    }
+    if let Some(schema) = &request.output_schema {
+        settings.entry("output_schema").or_insert_with(|| json!(schema));
     }
     settings
 }

@@ -82,6 +82,7 @@ impl<'a> Execute<'a> {
             temperature: self.rendered.temperature(),
             max_tokens: self.rendered.max_tokens(),
             extra: std::mem::take(&mut self.extra),
+            ..ChatRequest::default()
         })
     }
 

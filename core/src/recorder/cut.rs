@@ -134,6 +134,7 @@ fn each_text(record: &mut Record, f: &mut dyn FnMut(&mut String)) {
             let Some(payload) = &mut execution.payload else { return };
             for message in &mut payload.messages_sent {
                 f(&mut message.content);
+                message.images.iter_mut().for_each(|image| f(&mut image.0));
                 each_in_tools(&mut message.tool_calls, f);
             }
             each_in_map(&mut payload.settings, f);
@@ -146,7 +147,10 @@ fn each_text(record: &mut Record, f: &mut dyn FnMut(&mut String)) {
 }
 
 fn each_in_tools(calls: &mut [ToolCall], f: &mut dyn FnMut(&mut String)) {
-    calls.iter_mut().for_each(|call| f(&mut call.arguments));
+    for call in calls {
+        f(&mut call.arguments);
+        call.signature.iter_mut().for_each(&mut *f);
+    }
 }
 
 fn each_in_map(fields: &mut Map<String, Value>, f: &mut dyn FnMut(&mut String)) {

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::llm::{Message, ToolCall};
+use crate::llm::{Image, Message, ToolCall};
 use crate::record::{ExecutionPayload, Record, UsagePayload};
 
 /// What a key and its value take in a map besides their own texts: the slots of a B-tree node,
@@ -46,6 +46,7 @@ fn execution_payload(payload: &ExecutionPayload) -> usize {
 fn message(message: &Message) -> usize {
     size_of::<Message>()
         + message.content.capacity()
+        + message.images.iter().map(|image| size_of::<Image>() + image.0.capacity()).sum::<usize>()
         + tools(&message.tool_calls)
         + text(message.tool_call_id.as_ref())
 }
@@ -58,6 +59,7 @@ fn tools(calls: &[ToolCall]) -> usize {
                 + call.id.capacity()
                 + call.name.capacity()
                 + call.arguments.capacity()
+                + text(call.signature.as_ref())
         })
         .sum()
 }

@@ -1,7 +1,7 @@
 //! The JSON body of a Chat Completions request. Pure.
 //! Invariant: what [`ChatRequest::extra`] says wins, except that a stream always asks for usage.
 
-use prompt_engine_core::{ChatRequest, Message, ToolCall};
+use prompt_engine_core::{ChatRequest, Image, Message, OutputSchema, ToolCall, ToolSpec};
 use serde_json::{Map, Value, json};
 
 /// The body of `request`; `newer_names` for OpenAI itself, whose reasoning models refuse `max_tokens`.
@@ -17,6 +17,16 @@ pub(super) fn body(request: &ChatRequest, streamed: bool, newer_names: bool) -> 
         && !names.iter().any(|name| request.extra.contains_key(*name))
     {
         body.insert(names[usize::from(newer_names)].into(), json!(limit));
+    }
+    if !request.tools.is_empty() {
+        body.insert("tools".into(), request.tools.iter().map(tool).collect());
+    }
+    if let Some(OutputSchema { name, schema }) = &request.output_schema {
+        let schema = json!({"name": name, "schema": schema, "strict": true});
+        body.insert(
+            "response_format".into(),
+            json!({"type": "json_schema", "json_schema": schema}),
+        );
     }
     body.extend(request.extra.clone());
     if streamed {
@@ -37,7 +47,11 @@ fn message(message: &Message) -> Value {
     let mut fields = Map::new();
     fields.insert("role".into(), json!(message.role.as_str()));
     let only_tools = message.content.is_empty() && !message.tool_calls.is_empty();
-    let content = if only_tools { Value::Null } else { json!(message.content) };
+    let content = match () {
+        () if only_tools => Value::Null,
+        () if message.images.is_empty() => json!(message.content),
+        () => parts(message),
+    };
     fields.insert("content".into(), content);
     if !message.tool_calls.is_empty() {
         fields.insert("tool_calls".into(), message.tool_calls.iter().map(tool_call).collect());
@@ -46,6 +60,23 @@ fn message(message: &Message) -> Value {
         fields.insert("tool_call_id".into(), json!(id));
     }
     Value::Object(fields)
+}
+
+/// The text, if there is any, and the pictures behind it.
+fn parts(message: &Message) -> Value {
+    let text =
+        (!message.content.is_empty()).then(|| json!({"type": "text", "text": message.content}));
+    let image = |image: &Image| json!({"type": "image_url", "image_url": {"url": image.url()}});
+    text.into_iter().chain(message.images.iter().map(image)).collect()
+}
+
+fn tool(tool: &ToolSpec) -> Value {
+    let ToolSpec { name, description, parameters } = tool;
+    let mut function = json!({"name": name, "parameters": parameters});
+    if !description.is_empty() {
+        function["description"] = json!(description);
+    }
+    json!({"type": "function", "function": function})
 }
 
 fn tool_call(call: &ToolCall) -> Value {
@@ -80,8 +111,37 @@ mod tests {
     }
 
     #[test]
+    fn tools_a_schema_and_pictures_have_the_form_of_the_wire() {
+        let picture =
+            Message::user("what is it?").with_image(Image::from_url("https://e.org/a.png"));
+        let mut request = ChatRequest::new("m", vec![picture]);
+        let parameters = json!({"type": "object", "properties": {"city": {"type": "string"}}});
+        request.tools = vec![ToolSpec::new("weather", "").with_parameters(parameters.clone())];
+        let schema = json!({"type": "object"});
+        request.output_schema =
+            Some(OutputSchema { name: "answer".into(), schema: schema.clone() });
+        let body = body(&request, false, true);
+        assert_eq!(
+            body["messages"][0]["content"],
+            json!([
+                {"type": "text", "text": "what is it?"},
+                {"type": "image_url", "image_url": {"url": "https://e.org/a.png"}},
+            ])
+        );
+        let function = json!({"name": "weather", "parameters": parameters});
+        assert_eq!(body["tools"], json!([{"type": "function", "function": function}]));
+        let format = json!({"name": "answer", "schema": schema, "strict": true});
+        assert_eq!(body["response_format"], json!({"type": "json_schema", "json_schema": format}));
+    }
+
+    #[test]
     fn an_assistant_that_only_calls_tools_has_null_content() {
-        let call = ToolCall { id: "c".into(), name: "f".into(), arguments: "{}".into() };
+        let call = ToolCall {
+            id: "c".into(),
+            name: "f".into(),
+            arguments: "{}".into(),
+            ..ToolCall::default()
+        };
         let mut said = Message::assistant("");
         said.tool_calls = vec![call];
         let request = ChatRequest::new("m", vec![said, Message::tool("c", "4")]);
