@@ -69,6 +69,8 @@ pub enum Detail {
     /// All but the buckets of the histograms: percentiles are not known, sums and means are.
     /// A store reads far less for it.
     Sums,
+    /// As [`Self::Sums`], of executions alone: uses are not known, and nothing is read for them.
+    Calls,
 }
 
 /// Where an answer may come from.
@@ -83,9 +85,11 @@ pub enum Source {
 }
 
 impl AggregateQuery {
-    /// Whether uses cannot be told: the question names what only an execution has.
+    /// Whether uses are not told: the question is about executions, or names what only they have.
     pub fn needs_execution(&self) -> bool {
-        self.filter.needs_execution() || self.group_by.iter().any(|by| by.needs_execution())
+        self.detail == Detail::Calls
+            || self.filter.needs_execution()
+            || self.group_by.iter().any(|by| by.needs_execution())
     }
 }
 
@@ -393,6 +397,7 @@ impl<'a> Recount<'a> {
             model: self.groups(Dimension::Model).then(|| execution.model.clone()),
             ..self.key(execution.created_at, &execution.attribution)
         };
+        let detail = self.query.detail;
         let row = self.row(key);
         row.by_status[usize::from(execution.status.code())] += 1;
         if let Some(category) = execution.error_category {
@@ -409,11 +414,15 @@ impl<'a> Recount<'a> {
             Some(None) => row.unpriced += 1,
             None => {}
         }
+        let record = match detail {
+            Detail::Full => Histogram::record,
+            Detail::Sums | Detail::Calls => Histogram::record_sum,
+        };
         if let Some(ms) = execution.latency_ms {
-            row.latency_ms.record(ms);
+            record(&mut row.latency_ms, ms);
         }
         if let Some(ms) = execution.time_to_first_token_ms {
-            row.time_to_first_token_ms.record(ms);
+            record(&mut row.time_to_first_token_ms, ms);
         }
     }
 
@@ -426,7 +435,7 @@ impl<'a> Recount<'a> {
     pub fn finish(self) -> Vec<AggregateRow> {
         let detail = self.query.detail;
         let row = |(key, mut measures): (GroupKey, Measures)| {
-            if detail == Detail::Sums {
+            if detail != Detail::Full {
                 measures.latency_ms.forget_buckets();
                 measures.time_to_first_token_ms.forget_buckets();
             }

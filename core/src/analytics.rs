@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use serde::Serialize;
 
 use crate::aggregate::{
@@ -112,27 +113,17 @@ impl Analytics {
         Bucket { width, zone: self.zone }
     }
 
-    /// Asks the store. The histograms of [`Detail::Full`] are the dear part: only for percentiles.
-    async fn ask(
-        &self,
-        query: &StatsQuery,
-        group_by: &[Dimension],
-        bucket: Option<Bucket>,
-        detail: Detail,
-    ) -> Result<Aggregate> {
-        let query = AggregateQuery {
-            range: query.range,
-            filter: query.filter.clone(),
-            group_by: group_by.to_vec(),
-            bucket,
-            detail,
-            ..AggregateQuery::default()
-        };
-        let answer = self.store.aggregate(&query).await?;
-        if let Some(explanation) = &self.explanation {
-            explanation.add(&query, &answer.reading);
+    /// Asks the store several things at once.
+    async fn ask<const N: usize>(&self, questions: [AggregateQuery; N]) -> Result<[Aggregate; N]> {
+        let found = try_join_all(questions.iter().map(|one| self.store.aggregate(one))).await?;
+        let mut answers = std::array::from_fn(|_| Aggregate::default());
+        for ((question, found), answer) in questions.iter().zip(found).zip(&mut answers) {
+            if let Some(explanation) = &self.explanation {
+                explanation.add(question, &found.reading);
+            }
+            *answer = found;
         }
-        Ok(answer)
+        Ok(answers)
     }
 
     /// The slugs of `prompts`, without those that are gone: one pass over all prompts, however many.
@@ -229,6 +220,23 @@ impl From<&Histogram> for Durations {
             p95: of.percentile(95),
             p99: of.percentile(99),
         }
+    }
+}
+
+/// A question to the store. The histograms of [`Detail::Full`] are the dear part: only for percentiles.
+fn question(
+    query: &StatsQuery,
+    group_by: &[Dimension],
+    bucket: Option<Bucket>,
+    detail: Detail,
+) -> AggregateQuery {
+    AggregateQuery {
+        range: query.range,
+        filter: query.filter.clone(),
+        group_by: group_by.to_vec(),
+        bucket,
+        detail,
+        ..AggregateQuery::default()
     }
 }
 

@@ -135,6 +135,12 @@ impl Histogram {
         self.sum += u128::from(value);
     }
 
+    /// Counts one value without its bucket: there are no percentiles then.
+    pub(crate) fn record_sum(&mut self, value: u64) {
+        self.count += 1;
+        self.sum += u128::from(value);
+    }
+
     /// Adds all of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.buckets.merge(&other.buckets);

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{Analytics, Gaps, PromptRef, StatsQuery};
+use super::{Analytics, Gaps, PromptRef, StatsQuery, question};
 use crate::aggregate::{Aggregate, Detail, Measures, ratio};
 use crate::error::{Error, Result};
 use crate::money::Usd;
@@ -198,8 +198,8 @@ impl Analytics {
     /// ```
     pub async fn compare(&self, query: &StatsQuery) -> Result<Comparison> {
         let earlier = StatsQuery { range: before(query.range)?, filter: query.filter.clone() };
-        let now = self.ask(query, &[], None, Detail::Full).await?;
-        let before = self.ask(&earlier, &[], None, Detail::Full).await?;
+        let sides = [query, &earlier].map(|side| question(side, &[], None, Detail::Full));
+        let [now, before] = self.ask(sides).await?;
         Ok(Comparison {
             range: query.range,
             range_before: earlier.range,
@@ -242,8 +242,8 @@ impl Analytics {
             (query.filter.prompt, query.filter.version) = (Some(prompt.id), Some(number));
             query
         };
-        let before = self.ask(&of(first), &[], None, Detail::Full).await?;
-        let now = self.ask(&of(second), &[], None, Detail::Full).await?;
+        let sides = [first, second].map(|side| question(&of(side), &[], None, Detail::Full));
+        let [before, now] = self.ask(sides).await?;
         Ok(VersionComparison {
             prompt: prompt.slug.to_string(),
             version_before: first,

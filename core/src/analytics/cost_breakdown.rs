@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{Analytics, Gaps, StatsQuery, series, total};
+use super::{Analytics, Gaps, StatsQuery, question, series, total};
 use crate::aggregate::{AggregateRow, Detail, Dimension, Measures};
 use crate::error::{Error, Result};
 use crate::label::Label;
@@ -179,7 +179,7 @@ impl Analytics {
     /// `Invalid` for more than [`Analytics::MAX_POINTS`] hours or days.
     pub async fn cost_breakdown(&self, by: GroupBy, query: &StatsQuery) -> Result<CostBreakdown> {
         let bucket = by.width().map(|width| self.bucket(width));
-        let answer = self.ask(query, by.dimensions(), bucket, Detail::Sums).await?;
+        let [answer] = self.ask([question(query, by.dimensions(), bucket, Detail::Calls)]).await?;
         let gaps = Gaps::of([&answer]);
         let mut found = answer.rows;
         found.retain(|row| row.measures.executions() > 0);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use serde::Serialize;
 
-use super::{Analytics, Gaps, StatsQuery, series, total};
+use super::{Analytics, Gaps, StatsQuery, question, series, total};
 use crate::aggregate::{Detail, Dimension, Measures, ratio};
 use crate::error::Result;
 use crate::id::ExecutionId;
@@ -16,8 +16,6 @@ use crate::record::LlmExecution;
 use crate::status::{ErrorCategory, Status};
 use crate::time::{BucketWidth, TimeRange, Timestamp};
 
-/// How many failed executions are shown.
-const RECENT: u32 = 10;
 /// The longest range whose trend is by hour where nobody says.
 const HOURLY: Duration = Duration::from_secs(3 * 86_400);
 
@@ -38,11 +36,16 @@ pub struct ErrorAnalysis {
     pub by_prompt: Vec<PromptErrors>,
     /// Every bucket of the range; where an end is open, from the first or to the last with records.
     pub trend: Vec<ErrorPoint>,
-    /// The last ten that failed, newest first.
+    /// The last that failed, newest first: [`Self::RECENT`] or, where records were pruned, fewer.
     pub recent: Vec<FailedExecution>,
     /// What the answer leaves out.
     #[serde(flatten)]
     pub gaps: Gaps,
+}
+
+impl ErrorAnalysis {
+    /// How many failed executions are shown.
+    pub const RECENT: u32 = 10;
 }
 
 /// One reason to fail. A failure without one is of [`ErrorCategory::Other`]; being cancelled is none.
@@ -123,8 +126,11 @@ impl Analytics {
         width: Option<BucketWidth>,
     ) -> Result<ErrorAnalysis> {
         let bucket = self.bucket(width.unwrap_or_else(|| width_of(query.range)));
-        let prompts = self.ask(query, &[Dimension::Prompt], None, Detail::Sums).await?;
-        let points = self.ask(query, &[], Some(bucket), Detail::Sums).await?;
+        let questions = [
+            question(query, &[Dimension::Prompt], None, Detail::Calls),
+            question(query, &[], Some(bucket), Detail::Calls),
+        ];
+        let [prompts, points] = self.ask(questions).await?;
         let gaps = Gaps::of([&prompts, &points]);
         let recent = self.recent_failures(query).await?;
 
@@ -189,7 +195,7 @@ impl Analytics {
         }
         let mut filter = query.filter.clone();
         filter.statuses = statuses;
-        let page = PageQuery { limit: RECENT, after: None };
+        let page = PageQuery { limit: ErrorAnalysis::RECENT, after: None };
         let list = RecordQuery { range: query.range, filter, page, ..RecordQuery::default() };
         let listed = self.store.list_executions(&list).await?.items;
         try_join_all(listed.into_iter().map(async |one| {

@@ -3,7 +3,9 @@
 
 use serde::Serialize;
 
-use super::{Analytics, Gaps, StatsQuery, Tally, UsageStats, by_cost, merged, series, total};
+use super::{
+    Analytics, Gaps, StatsQuery, Tally, UsageStats, by_cost, merged, question, series, total,
+};
 use crate::aggregate::{Detail, Dimension, Measures};
 use crate::error::{Error, Result};
 use crate::id::PromptId;
@@ -97,14 +99,17 @@ impl Analytics {
         };
         let mut query = query.clone();
         query.filter.prompt = Some(id);
-        let environments = self.ask(&query, &[Dimension::Environment], None, Detail::Full).await?;
+        let bucket = self.bucket(BucketWidth::Day);
+        let questions = [
+            question(&query, &[Dimension::Environment], None, Detail::Full),
+            question(&query, &[Dimension::Version], None, Detail::Sums),
+            question(&query, &[Dimension::Model], None, Detail::Sums),
+            question(&query, &[], Some(bucket), Detail::Sums),
+        ];
+        let [environments, versions, models, days] = self.ask(questions).await?;
         if slug.is_none() && environments.rows.is_empty() {
             return Err(Error::not_found(format!("there is no prompt {id}")));
         }
-        let versions = self.ask(&query, &[Dimension::Version], None, Detail::Sums).await?;
-        let models = self.ask(&query, &[Dimension::Model], None, Detail::Sums).await?;
-        let bucket = self.bucket(BucketWidth::Day);
-        let days = self.ask(&query, &[], Some(bucket), Detail::Sums).await?;
 
         let gaps = Gaps::of([&environments, &versions, &models, &days]);
         let total = total(&query, &environments.rows);

@@ -494,10 +494,10 @@ async fn no_question_reads_more_than_it_shows() {
         analytics.cost_breakdown(*by, &all).await.unwrap();
         let found = asked();
         assert_eq!(found.len(), 1, "{by}");
-        assert!(found[0].ends_with("Sums"), "{by}: {found:?}");
+        assert!(found[0].ends_with("Calls"), "{by}: {found:?}");
     }
     analytics.error_analysis(&all, None).await.unwrap();
-    assert_eq!(asked(), ["Prompt  Sums", " day Sums"]);
+    assert_eq!(asked(), ["Prompt  Calls", " day Calls"]);
     analytics.top_prompts(TopBy::Cost, 1, &all).await.unwrap();
     assert_eq!(asked(), ["Prompt  Sums"]);
     analytics.compare(&between("2026-03-29T00:00:00Z", "2026-03-30T00:00:00Z")).await.unwrap();

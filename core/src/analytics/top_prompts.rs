@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use serde::Serialize;
 
-use super::{Analytics, Gaps, StatsQuery, Tally};
+use super::{Analytics, Gaps, StatsQuery, Tally, question};
 use crate::aggregate::{Detail, Dimension};
 use crate::error::{Error, Result};
 use crate::status::named;
@@ -76,7 +76,8 @@ impl Analytics {
                  execution has; rank by cost or errors",
             ));
         }
-        let answer = self.ask(query, &[Dimension::Prompt], None, Detail::Sums).await?;
+        let by_prompt = question(query, &[Dimension::Prompt], None, Detail::Sums);
+        let [answer] = self.ask([by_prompt]).await?;
         let gaps = Gaps::of([&answer]);
         let mut found = answer.rows;
         found.retain(|row| match by {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Analytics, Durations, Gaps, Slice, StatsQuery, merged, slices, total};
+use super::{Analytics, Durations, Gaps, Slice, StatsQuery, merged, question, slices, total};
 use crate::aggregate::{Detail, Dimension, Measures, TokenSums, ratio};
 use crate::error::Result;
 use crate::label::Label;
@@ -133,8 +133,11 @@ impl Analytics {
     /// Uses, executions, rates, cost, tokens and durations, in all and by environment and model: two
     /// queries. Where nobody names a range: of all time.
     pub async fn usage_stats(&self, query: &StatsQuery) -> Result<UsageStats> {
-        let environments = self.ask(query, &[Dimension::Environment], None, Detail::Full).await?;
-        let models = self.ask(query, &[Dimension::Model], None, Detail::Sums).await?;
+        let questions = [
+            question(query, &[Dimension::Environment], None, Detail::Full),
+            question(query, &[Dimension::Model], None, Detail::Sums),
+        ];
+        let [environments, models] = self.ask(questions).await?;
         Ok(UsageStats::new(
             &total(query, &environments.rows),
             merged(&environments.rows, |key| key.environment.clone()),

@@ -63,7 +63,7 @@ pub(crate) fn arbitrary_query(random: &mut Arbitrary) -> AggregateQuery {
         filter,
         group_by,
         bucket,
-        detail: random.one(&[Detail::Full, Detail::Full, Detail::Sums]),
+        detail: random.one(&[Detail::Full, Detail::Full, Detail::Sums, Detail::Calls]),
         source: random.one(&[Source::Any, Source::Any, Source::Any, Source::Records]),
     }
 }

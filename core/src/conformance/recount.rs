@@ -16,7 +16,8 @@ use crate::time::{Bucket, BucketWidth, Timestamp};
 pub(super) fn recount(records: &[Record], query: &AggregateQuery) -> Vec<AggregateRow> {
     let by = |dimension| query.group_by.contains(&dimension);
     let filter = &query.filter;
-    let of_execution = filter.provider.is_some()
+    let of_execution = query.detail == Detail::Calls
+        || filter.provider.is_some()
         || filter.model.is_some()
         || !filter.statuses.is_empty()
         || by(Dimension::Provider)
@@ -58,7 +59,7 @@ pub(super) fn recount(records: &[Record], query: &AggregateQuery) -> Vec<Aggrega
     }
     let finish = |(key, mut measures): (GroupKey, Measures)| {
         measures.uses = if of_execution { None } else { Some(measures.uses.unwrap_or(0)) };
-        if query.detail == Detail::Sums {
+        if query.detail != Detail::Full {
             measures.latency_ms.forget_buckets();
             measures.time_to_first_token_ms.forget_buckets();
         }

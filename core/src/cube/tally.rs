@@ -215,6 +215,9 @@ impl<'a> Tally<'a> {
         let by = rows.by;
         for (group, place) in rows.places {
             let sums = std::mem::take(&mut sums[place]);
+            if !uses && !sums.has_calls() {
+                continue;
+            }
             let label = |by: u32, number: u32| (by != 0).then(|| names.label_of(number).clone());
             let bucket = query.bucket.and(Timestamp::from_micros(group.bucket).ok());
             let key = GroupKey {
