@@ -15,6 +15,6 @@ pub use calls::{Call, Calls};
 pub use observed::Observed;
 pub use question::{Question, Reply};
 pub use recount::{Asked, Grouping, recount};
-pub use report::{Latencies, median, printed_machine};
+pub use report::{Latencies, median, memory, printed_machine};
 pub use set::{Fact, Set};
 pub use text::Prose;

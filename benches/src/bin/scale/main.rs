@@ -17,7 +17,7 @@ use std::time::Instant;
 use clap::Parser;
 use clap::error::ErrorKind;
 use prompt_engine::open_store;
-use prompt_engine_benches::{Answer, Asked, Observed, Question, Reply, Set};
+use prompt_engine_benches::{Answer, Asked, Observed, Question, Reply, Set, memory};
 use prompt_engine_core::{Analytics, Store};
 use tokio::runtime::Runtime;
 
@@ -25,7 +25,7 @@ use crate::args::{Args, From};
 use crate::engine_check::Entry;
 use crate::fill::Marker;
 use crate::place::{Place, close};
-use crate::print::{Line, Printer, Run, Summary, memory, ms};
+use crate::print::{Line, Printer, Run, Summary, ms};
 
 /// What can fail with one sentence.
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;

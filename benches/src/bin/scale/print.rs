@@ -171,10 +171,3 @@ pub(crate) fn grouped(number: u64) -> String {
     }
     text
 }
-
-/// A figure of this process in `/proc/self/status`, in bytes; `None` where there is no such file.
-pub(crate) fn memory(name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
-}
