@@ -1,6 +1,7 @@
 //! `errors`: what went wrong, where and since when.
 
 use clap::Args;
+use owo_colors::OwoColorize;
 use prompt_engine::analytics::ErrorAnalysis;
 use prompt_engine::{Analytics, BucketWidth, StatsQuery, TimeRange};
 
@@ -112,5 +113,10 @@ pub(crate) fn print(errors: &ErrorAnalysis) -> Result<(), Failure> {
             cell(excerpt(one.error_message.as_deref().unwrap_or("-"), 60)),
         ]);
     }
-    show(&rows)
+    show(&rows)?;
+    let kept = u64::try_from(errors.recent.len()).unwrap_or(u64::MAX);
+    if kept < errors.errors.min(ErrorAnalysis::RECENT.into()) {
+        say("The records of the others were pruned.".dimmed())?;
+    }
+    Ok(())
 }

@@ -95,11 +95,21 @@ impl RecordListArgs {
     }
 }
 
-/// Says how to get the next page: on standard error, where no list is.
-pub(crate) fn say_next(next: Option<&Cursor>) {
+/// Says how to get the next page or, behind the last, what is missing because it was pruned: on
+/// standard error, where no list is.
+pub(crate) async fn say_end(
+    engine: &prompt_engine::PromptEngine,
+    range: TimeRange,
+    next: Option<&Cursor>,
+) -> Result<(), Failure> {
     if let Some(cursor) = next {
         output::note(format_args!("There is more: --cursor {cursor}"));
+    } else if let Some(horizon) = engine.store().raw_horizon().await?
+        && range.from.is_none_or(|from| from < horizon)
+    {
+        say_missing(horizon);
     }
+    Ok(())
 }
 
 pub(crate) async fn run(command: ExecutionsCommand, context: &Context) -> Result<(), Failure> {
@@ -152,14 +162,7 @@ async fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
         [6, 7].into_iter().for_each(|index| whole(&mut rows, index));
         show(&rows)?;
     }
-    if args.slowest
-        && let Some(horizon) = engine.store().raw_horizon().await?
-        && query.range.from.is_none_or(|from| from < horizon)
-    {
-        say_missing(horizon);
-    }
-    say_next(page.next.as_ref());
-    Ok(())
+    say_end(&engine, query.range, page.next.as_ref()).await
 }
 
 async fn show_one(id: ExecutionId, context: &Context) -> Result<(), Failure> {

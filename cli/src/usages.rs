@@ -5,7 +5,7 @@ use prompt_engine::{PageQuery, RecordQuery, TimeRange, UsageId};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::executions::{RecordListArgs, say_next};
+use crate::executions::{RecordListArgs, say_end};
 use crate::failure::Failure;
 use crate::output::{self, heading, printable, say};
 use crate::record_json::{self, Slugs};
@@ -71,8 +71,7 @@ async fn list(args: &RecordListArgs, context: &Context) -> Result<(), Failure> {
         whole_ids(&mut rows, &[3, 4, 5]);
         show(&rows)?;
     }
-    say_next(page.next.as_ref());
-    Ok(())
+    say_end(&engine, query.range, page.next.as_ref()).await
 }
 
 async fn show_one(id: UsageId, context: &Context) -> Result<(), Failure> {

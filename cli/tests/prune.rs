@@ -63,9 +63,33 @@ fn what_is_old_goes_and_the_rest_stays() {
     assert_eq!(again["applied"], true);
     assert_eq!((&again["usages"], &again["payloads"]), (&json!(0), &json!(0)));
     // What came before is refused now, and lists of all time say what they lack.
-    let output = place.run(&["executions", "list", "--slowest"]);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.starts_with("note: records before 2") && said.contains("are missing"), "{said}");
+    for list in
+        [&["executions", "list", "--slowest"][..], &["executions", "list"], &["usages", "list"]]
+    {
+        let output = place.run(list);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with("note: records before 2"), "{list:?}: {said}");
+        assert!(said.contains("are missing"), "{list:?}: {said}");
+        let recent = place.run(&[list, &["--last", "7d"]].concat());
+        assert_eq!(String::from_utf8(recent.stderr).unwrap(), "", "{list:?}");
+    }
+}
+
+#[test]
+fn the_latest_failures_say_that_others_were_pruned() {
+    let place = Place::with_prompt();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let rows = [1, 300].map(|days| format!("{},error\n", now - days * DAY)).concat();
+    std::fs::write(place.path().join("f.csv"), format!("at,status\n{rows}")).unwrap();
+    let map = "created_at=at,status=status";
+    let set = "prompt=welcome,provider=openai,model=gpt-4o";
+    place.ok(&["import", "f.csv", "--map", map, "--set", set]);
+    let asked = ["errors", "--last", "365d"];
+    assert!(!place.ok(&asked).contains("pruned"));
+    place.ok(&[&BOTH[..], &["--apply"]].concat());
+    let said = place.ok(&asked);
+    assert!(said.contains("2 failed of 2 finished calls"), "{said}");
+    assert!(said.trim_end().ends_with("The records of the others were pruned."), "{said}");
 }
 
 #[test]
