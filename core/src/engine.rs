@@ -8,6 +8,7 @@ mod cache;
 mod call;
 mod execute;
 mod observe;
+mod playground;
 mod prices;
 mod prompts;
 mod render;
@@ -25,6 +26,7 @@ pub use execute::{Execute, ExecuteError, Executed};
 pub use observe::{
     ExecutionHandle, ExecutionLog, ExecutionOutcome, ObservabilityService, UsageHandle, UsageLog,
 };
+pub use playground::{PlaygroundError, PlaygroundExecutor, PlaygroundRequest, PlaygroundResult};
 pub use prices::{LoadedPrices, Prices};
 pub use prompts::{Activation, NewPrompt, PromptUpdate, Prompts, VersionDraft};
 pub use render::{Render, RenderedPrompt};
@@ -118,6 +120,11 @@ impl Engine {
     /// Records usages and executions of those who call models on their own.
     pub fn observability(&self) -> ObservabilityService {
         ObservabilityService::new(self.clone())
+    }
+
+    /// Tries prompts out with any model.
+    pub fn playground(&self) -> PlaygroundExecutor {
+        PlaygroundExecutor::new(self.clone())
     }
 
     /// Lists and sets prices, and brings those of the library up to date.

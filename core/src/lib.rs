@@ -45,7 +45,8 @@ pub mod transfer;
 pub use engine::{
     Activation, CostChange, Engine, EngineBuilder, Execute, ExecuteError, Executed,
     ExecutionHandle, ExecutionLog, ExecutionOutcome, ExecutionStream, Expired, KnownCost,
-    LoadedPrices, NewPrompt, ObservabilityService, Prices, PromptUpdate, Prompts, PrunePreview,
+    LoadedPrices, NewPrompt, ObservabilityService, PlaygroundError, PlaygroundExecutor,
+    PlaygroundRequest, PlaygroundResult, Prices, PromptUpdate, Prompts, PrunePreview,
     PruneProgress, Render, RenderedPrompt, Reprice, Repriced, Retention, UsageHandle, UsageLog,
     VersionDraft,
 };

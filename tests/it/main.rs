@@ -4,6 +4,7 @@
 mod execute;
 mod observe;
 mod outage;
+mod playground;
 mod prices;
 mod render;
 mod spans;
