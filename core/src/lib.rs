@@ -30,6 +30,7 @@ pub mod query;
 mod rates;
 mod record;
 mod recorder;
+mod redaction;
 pub mod refusal;
 mod seed;
 mod slug;
@@ -83,8 +84,10 @@ pub use query::{Cursor, Filter, Order, Page, PageQuery, RecordQuery};
 pub use rates::{DailyWindow, InputTier, Rates, TimeOfDay};
 pub use record::{Attribution, ExecutionPayload, LlmExecution, Record, Usage, UsagePayload};
 pub use recorder::{
-    DropReason, Mode, Overload, Recorded, Recorder, RecorderConfig, RecorderCounters, Reservation,
+    DropReason, Mode, Overload, Payloads, Recorded, Recorder, RecorderConfig, RecorderCounters,
+    Reservation,
 };
+pub use redaction::Redaction;
 pub use seed::{SeedModel, SeedSource, known_provider, seed_models, seed_prices, seed_sources};
 pub use store::{
     Appended, CostRevision, CostStore, Folded, PastCost, PriceList, PromptStore, Prune, Pruned,

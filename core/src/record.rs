@@ -38,7 +38,7 @@ pub struct Usage {
     pub attribution: Attribution,
     /// When it was rendered.
     pub created_at: Timestamp,
-    /// What was rendered; `None` once it has expired, and in lists.
+    /// What was rendered; `None` once it has expired, where it is not stored, and in lists.
     pub payload: Option<UsagePayload>,
 }
 
@@ -94,7 +94,7 @@ pub struct LlmExecution {
     pub created_at: Timestamp,
     /// When it finished.
     pub completed_at: Option<Timestamp>,
-    /// What was said; `None` once it has expired, and in lists.
+    /// What was said; `None` once it has expired, where it is not stored, and in lists.
     pub payload: Option<ExecutionPayload>,
 }
 

@@ -5,9 +5,11 @@
 mod config;
 mod cut;
 mod outcome;
+mod policy;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod weight;
 mod writer;
 
@@ -18,11 +20,12 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-pub use config::{Mode, Overload, RecorderConfig};
+pub use config::{Mode, Overload, Payloads, RecorderConfig};
 pub use outcome::{DropReason, Recorded};
 
 use crate::record::Record;
 use crate::store::RecordStore;
+use policy::Policy;
 use queue::{LEAST_BYTES, Queue, TICKET_BYTES, Ticket};
 pub(crate) use weight::weight;
 use writer::Writer;
@@ -33,7 +36,9 @@ use writer::Writer;
 /// it warns with the number of records that are not saved yet; the writer goes on with these as
 /// long as the runtime lives. [`Recorder::shutdown`] waits for them.
 ///
-/// Records reach the store in the order in which they were queued.
+/// Records reach the store in the order in which they were queued. On the way there the writer
+/// makes of their payloads what is to be stored: see [`Payloads`] and
+/// [`Redaction`](crate::Redaction). No record comes by another way.
 #[derive(Clone)]
 pub struct Recorder {
     handle: Arc<Handle>,
@@ -42,6 +47,7 @@ pub struct Recorder {
 /// What all clones of a recorder share; its end is the end of the last of them.
 struct Handle {
     queue: Arc<Queue>,
+    policy: Arc<Policy>,
     /// How many records were settled; closed when the writer has ended.
     settled: watch::Receiver<u64>,
     mode: Mode,
@@ -71,7 +77,8 @@ impl Recorder {
     pub fn new(store: Arc<dyn RecordStore>, config: RecorderConfig) -> Self {
         let queue = Arc::new(Queue::new(config.queue_bytes));
         let (sender, settled) = watch::channel(0);
-        let writer = Writer::new(Arc::clone(&queue), store, &config, sender);
+        let policy = Arc::new(Policy::new(&config));
+        let writer = Writer::new(Arc::clone(&queue), Arc::clone(&policy), store, &config, sender);
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(writer.run())),
             Err(error) => {
@@ -80,7 +87,7 @@ impl Recorder {
             }
         }
         let RecorderConfig { mode, overload, commit_timeout, .. } = config;
-        Self { handle: Arc::new(Handle { queue, settled, mode, overload, commit_timeout }) }
+        Self { handle: Arc::new(Handle { queue, policy, settled, mode, overload, commit_timeout }) }
     }
 
     /// Records `record`.
@@ -89,22 +96,22 @@ impl Recorder {
     /// under [`Overload::Block`]). In [`Mode::Durable`] it answers after the commit, or says
     /// `Queued` after the commit timeout. A record larger than the whole queue is cut and marked.
     pub async fn record(&self, record: Record) -> Recorded {
-        let (record, bytes) = self.weighed(record);
+        let (record, ticket) = self.weighed(record);
         let taken = match self.handle.overload {
-            Overload::Shed => self.handle.queue.try_take(bytes),
-            Overload::Block => self.handle.queue.take(bytes).await,
+            Overload::Shed => self.handle.queue.try_take(ticket.bytes),
+            Overload::Block => self.handle.queue.take(ticket.bytes).await,
         };
         match taken {
-            Ok(()) => self.push_and_wait(record, bytes, false).await,
+            Ok(()) => self.push_and_wait(record, ticket, false).await,
             Err(reason) => self.handle.queue.count_drop(reason),
         }
     }
 
     /// Queues `record` or drops it, in every mode without waiting.
     pub fn record_now(&self, record: Record) -> Recorded {
-        let (record, bytes) = self.weighed(record);
-        match self.handle.queue.try_take(bytes) {
-            Ok(()) => self.handle.queue.push(record, Ticket { bytes, ack: None }, false),
+        let (record, ticket) = self.weighed(record);
+        match self.handle.queue.try_take(ticket.bytes) {
+            Ok(()) => self.handle.queue.push(record, ticket, false),
             Err(reason) => self.handle.queue.count_drop(reason),
         }
     }
@@ -165,25 +172,40 @@ impl Recorder {
         }
     }
 
-    /// The record, cut where it exceeds the whole queue, and the bytes it takes of the queue.
-    fn weighed(&self, mut record: Record) -> (Record, usize) {
-        let capacity = self.handle.queue.capacity();
-        let mut bytes = weight(&record) + TICKET_BYTES;
-        if bytes > capacity {
-            cut::cut(&mut record, capacity.saturating_sub(TICKET_BYTES));
-            bytes = (weight(&record) + TICKET_BYTES).min(capacity);
-        }
-        (record, bytes)
+    /// The record without what is to be taken out of its texts, for whoever shows them elsewhere.
+    pub(crate) fn redacted(&self, mut record: Record) -> Record {
+        self.handle.policy.redact(&mut record);
+        record
     }
 
-    /// Queues a record whose `bytes` are taken, and in [`Mode::Durable`] waits for its outcome.
-    async fn push_and_wait(&self, record: Record, bytes: usize, late: bool) -> Recorded {
+    /// The record, cut where it exceeds the whole queue, and its ticket.
+    fn weighed(&self, mut record: Record) -> (Record, Ticket) {
+        let capacity = self.handle.queue.capacity();
+        let mut ticket = Ticket::new(weight(&record) + TICKET_BYTES);
+        if ticket.bytes > capacity {
+            self.cut(&mut record, &mut ticket, capacity);
+            ticket.bytes = (weight(&record) + TICKET_BYTES).min(capacity);
+        }
+        (record, ticket)
+    }
+
+    /// Cuts a record that has no more than `bytes`. What is to be taken out of it goes first, which
+    /// is otherwise left to the writer: half a secret is not known for one.
+    fn cut(&self, record: &mut Record, ticket: &mut Ticket, bytes: usize) {
+        self.handle.policy.apply(record);
+        ticket.ready = true;
+        cut::cut(record, bytes.saturating_sub(TICKET_BYTES));
+    }
+
+    /// Queues a record whose bytes are taken, and in [`Mode::Durable`] waits for its outcome.
+    async fn push_and_wait(&self, record: Record, mut ticket: Ticket, late: bool) -> Recorded {
         let queue = &self.handle.queue;
         if self.handle.mode == Mode::Buffered {
-            return queue.push(record, Ticket { bytes, ack: None }, late);
+            return queue.push(record, ticket, late);
         }
         let (ack, outcome) = oneshot::channel();
-        let queued = queue.push(record, Ticket { bytes, ack: Some(ack) }, late);
+        ticket.ack = Some(ack);
+        let queued = queue.push(record, ticket, late);
         if queued.is_dropped() {
             return queued;
         }
@@ -197,11 +219,12 @@ impl Recorder {
 
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Handle { queue: _, settled: _, mode, overload, commit_timeout } = &*self.handle;
+        let Handle { queue: _, policy, settled: _, mode, overload, commit_timeout } = &*self.handle;
         f.debug_struct("Recorder")
             .field("mode", mode)
             .field("overload", overload)
             .field("commit_timeout", commit_timeout)
+            .field("policy", policy)
             .field("counters", &self.counters())
             .finish()
     }
@@ -241,36 +264,35 @@ impl Reservation {
     /// Where it is larger than the reservation and the queue has no room for the rest, its texts
     /// are cut and marked, as in `…[cut: 12345 bytes]`.
     pub fn finish(self, record: Record) -> Recorded {
-        let (recorder, record, bytes) = self.fit(record);
-        recorder.handle.queue.push(record, Ticket { bytes, ack: None }, true)
+        let (recorder, record, ticket) = self.fit(record);
+        recorder.handle.queue.push(record, ticket, true)
     }
 
     /// The same as [`Self::finish`], and then waits as [`Recorder::record`] does.
     pub async fn finish_durable(self, record: Record) -> Recorded {
-        let (recorder, record, bytes) = self.fit(record);
-        recorder.push_and_wait(record, bytes, true).await
+        let (recorder, record, ticket) = self.fit(record);
+        recorder.push_and_wait(record, ticket, true).await
     }
 
     /// Makes record and reservation fit each other, and hands over the bytes to the record.
-    fn fit(mut self, mut record: Record) -> (Recorder, Record, usize) {
+    fn fit(mut self, mut record: Record) -> (Recorder, Record, Ticket) {
         let queue = &self.recorder.handle.queue;
         let reserved = std::mem::take(&mut self.bytes);
-        let bytes = weight(&record) + TICKET_BYTES;
-        let held = if bytes <= reserved {
-            queue.give_back(reserved - bytes);
-            bytes
+        let mut ticket = Ticket::new(weight(&record) + TICKET_BYTES);
+        if ticket.bytes <= reserved {
+            queue.give_back(reserved - ticket.bytes);
         } else {
-            match queue.try_take(bytes - reserved) {
-                Ok(()) => bytes,
+            match queue.try_take(ticket.bytes - reserved) {
+                Ok(()) => {}
                 // A queue that only drains has nobody to keep the room for.
-                Err(DropReason::ShutDown) => reserved,
+                Err(DropReason::ShutDown) => ticket.bytes = reserved,
                 Err(_) => {
-                    cut::cut(&mut record, reserved.saturating_sub(TICKET_BYTES));
-                    reserved
+                    self.recorder.cut(&mut record, &mut ticket, reserved);
+                    ticket.bytes = reserved;
                 }
             }
-        };
-        (self.recorder.clone(), record, held)
+        }
+        (self.recorder.clone(), record, ticket)
     }
 }
 

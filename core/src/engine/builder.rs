@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 use super::book::BookCell;
 use super::cache::PromptCache;
 use super::{Engine, Inner};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::label::Label;
-use crate::recorder::{Mode, Overload, Recorder, RecorderConfig};
+use crate::recorder::{Mode, Overload, Payloads, Recorder, RecorderConfig};
+use crate::redaction::Redaction;
 use crate::store::Store;
 
 /// The environment variable that names the environment where the builder does not.
@@ -116,7 +117,64 @@ impl EngineBuilder {
         self
     }
 
-    /// Puts messages and answers into tracing spans too.
+    /// Takes secrets out of texts before they are stored. Several calls add up.
+    ///
+    /// # Example: an address that a user typed is not stored
+    /// ```
+    /// use std::sync::Arc;
+    /// use prompt_engine_core::{
+    ///     Engine, MemoryStore, NewPrompt, RecordStore, Redaction, VersionDraft, params,
+    /// };
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let engine = Engine::builder()
+    ///     .redact(Redaction::new().emails().keys())
+    ///     .build(Arc::new(MemoryStore::default()))
+    ///     .await?;
+    /// let draft = VersionDraft { content: "Write to {{who}}".into(), ..VersionDraft::default() };
+    /// engine.prompts().create(NewPrompt::new("write".parse()?, draft)).await?;
+    ///
+    /// let rendered = engine.render("write", params! { "who" => "ann@example.com" }).await?;
+    /// assert_eq!(rendered.content(), "Write to ann@example.com");
+    /// engine.flush().await;
+    /// let stored = engine.store().usage(rendered.usage_id()).await?.and_then(|usage| usage.payload);
+    /// assert_eq!(stored.unwrap_or_default().content, "Write to [email]");
+    /// # Ok::<(), prompt_engine_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn redact(mut self, redaction: Redaction) -> Self {
+        let before = std::mem::take(&mut self.recorder.redaction);
+        self.recorder = self.recorder.with_redaction(before.and(redaction));
+        self
+    }
+
+    /// Of which calls the payloads are stored: texts, parameters, messages, answers, metadata (of all,
+    /// unless set).
+    #[must_use]
+    pub fn payloads(mut self, payloads: Payloads) -> Self {
+        self.recorder = self.recorder.with_payloads(payloads);
+        self
+    }
+
+    /// Stores the payloads of calls that failed or timed out, whatever [`EngineBuilder::payloads`]
+    /// says: what was sent and what the error said. Their usages are not among them.
+    #[must_use]
+    pub fn failed_payloads(mut self) -> Self {
+        self.recorder = self.recorder.with_failed_payloads();
+        self
+    }
+
+    /// The most bytes of a payload; what is beyond is cut and marked, as in `…[cut: 12345 bytes]`.
+    /// Bytes are those in memory, maps and lists included; 1 KiB at least.
+    #[must_use]
+    pub fn max_payload_bytes(mut self, bytes: usize) -> Self {
+        self.recorder = self.recorder.with_max_payload_bytes(bytes);
+        self
+    }
+
+    /// Puts messages and answers into tracing spans too, redacted as they are stored. Which calls'
+    /// payloads are stored, and how much of them, is another matter.
     #[must_use]
     pub fn capture_content(mut self) -> Self {
         self.capture_content = true;
@@ -126,7 +184,8 @@ impl EngineBuilder {
     /// An engine over `store`. Must be called on a tokio runtime, on which the recorder then works.
     ///
     /// # Errors
-    /// `Invalid` if `PROMPT_ENGINE_ENV` is no label; whatever the store answers when it is first read.
+    /// `Invalid` if `PROMPT_ENGINE_ENV` is no label, or if the share of payloads is not 0 to 1;
+    /// whatever the store answers when it is first read.
     pub async fn build(self, store: Arc<dyn Store>) -> Result<Engine> {
         let environment = match self.environment {
             Some(environment) => environment,
@@ -135,6 +194,13 @@ impl EngineBuilder {
                 _ => Label::new("development")?,
             },
         };
+        if let Payloads::Sampled(share) = self.recorder.payloads
+            && !(0.0..=1.0).contains(&share)
+        {
+            return Err(Error::invalid(format!(
+                "the share of payloads to store is {share}; it must be 0 to 1"
+            )));
+        }
         if self.seed_prices && store.price_generation().await? == 0 {
             let seeded = store.put_cost_configs(&crate::seed::seed_prices(), 0).await;
             // Somebody else may seed at the same moment: then the prices are there.

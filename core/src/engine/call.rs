@@ -201,7 +201,7 @@ impl Call {
         execution.time_to_first_token_ms = measured.time_to_first_token_ms.or(self.first_token_ms);
         let end = execution.created_at.saturating_add(std::time::Duration::from_millis(latency));
         execution.completed_at = Some(end);
-        record_on(&self.span, execution, self.engine.inner.capture_content);
+        record_on(&self.span, &self.engine, execution);
         Finished { engine: self.engine.clone(), execution: open.execution, place: open.place }
     }
 }
@@ -280,7 +280,7 @@ fn span_of(engine: &Engine, execution: &LlmExecution) -> tracing::Span {
     );
     if !span.is_disabled() {
         span.record("otel.name", format!("chat {}", execution.model));
-        if let Some(payload) = execution.payload.as_ref().filter(|_| engine.inner.capture_content) {
+        if let Some(payload) = captured(engine, execution) {
             let messages = serde_json::to_string(&payload.messages_sent).unwrap_or_default();
             span.record("gen_ai.input.messages", messages);
         }
@@ -288,7 +288,16 @@ fn span_of(engine: &Engine, execution: &LlmExecution) -> tracing::Span {
     span
 }
 
-fn record_on(span: &tracing::Span, execution: &LlmExecution, capture_content: bool) {
+/// The payload as a span may show it, where it may.
+fn captured(engine: &Engine, execution: &LlmExecution) -> Option<ExecutionPayload> {
+    let captures = engine.inner.capture_content;
+    match captures.then(|| engine.inner.recorder.redacted(execution.clone().into()))? {
+        Record::Execution(execution) => execution.payload,
+        Record::Usage(_) => None,
+    }
+}
+
+fn record_on(span: &tracing::Span, engine: &Engine, execution: &LlmExecution) {
     if span.is_disabled() {
         return;
     }
@@ -304,7 +313,8 @@ fn record_on(span: &tracing::Span, execution: &LlmExecution, capture_content: bo
     if let Some(reason) = &payload.finish_reason {
         span.record("gen_ai.response.finish_reasons", format!("[{reason:?}]"));
     }
-    if let Some(content) = payload.response_content.as_deref().filter(|_| capture_content) {
+    if let Some(content) = captured(engine, execution).and_then(|payload| payload.response_content)
+    {
         span.record("gen_ai.output.messages", content);
     }
 }

@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value};
 
+use super::texts::{each_text, strings};
 use super::weight::{map, weight};
-use crate::llm::ToolCall;
 use crate::record::{ExecutionPayload, Record, UsagePayload};
 
 /// More than any marker takes: `…[cut: 18446744073709551615 bytes]`. Shorter texts stay.
@@ -25,7 +25,7 @@ pub(super) fn cut(record: &mut Record, budget: usize) {
     let texts = texts_weight(record);
     let room = budget.saturating_sub(weight(record) - texts);
     let level = common_level(record, room);
-    each_text(record, &mut |text| cut_text(text, level));
+    each_text(record, strings, &mut |text| cut_text(text, level));
     if weight(record) > budget {
         cut_payload(record);
     }
@@ -34,7 +34,7 @@ pub(super) fn cut(record: &mut Record, budget: usize) {
 /// The length to cut texts to so that together they take `room` bytes.
 fn common_level(record: &mut Record, room: usize) -> usize {
     let mut lengths = Vec::new();
-    each_text(record, &mut |text| lengths.push(text.capacity()));
+    each_text(record, strings, &mut |text| lengths.push(text.capacity()));
     lengths.sort_unstable();
     let mut room = room;
     let mut left = lengths.len();
@@ -47,6 +47,11 @@ fn common_level(record: &mut Record, room: usize) -> usize {
         left -= 1;
     }
     usize::MAX
+}
+
+/// Gives back what texts hold beyond their length, which counts as weight.
+pub(super) fn shrink(record: &mut Record) {
+    each_text(record, strings, &mut String::shrink_to_fit);
 }
 
 fn cut_text(text: &mut String, level: usize) {
@@ -117,51 +122,6 @@ fn cut_payload(record: &mut Record) {
 
 fn texts_weight(record: &mut Record) -> usize {
     let mut sum = 0;
-    each_text(record, &mut |text| sum += text.capacity());
+    each_text(record, strings, &mut |text| sum += text.capacity());
     sum
-}
-
-fn each_text(record: &mut Record, f: &mut dyn FnMut(&mut String)) {
-    match record {
-        Record::Usage(usage) => {
-            let Some(payload) = &mut usage.payload else { return };
-            each_in_map(&mut payload.parameters, f);
-            f(&mut payload.content);
-            payload.system_message.iter_mut().for_each(&mut *f);
-            each_in_map(&mut payload.metadata, f);
-        }
-        Record::Execution(execution) => {
-            let Some(payload) = &mut execution.payload else { return };
-            for message in &mut payload.messages_sent {
-                f(&mut message.content);
-                message.images.iter_mut().for_each(|image| f(&mut image.0));
-                each_in_tools(&mut message.tool_calls, f);
-            }
-            each_in_map(&mut payload.settings, f);
-            payload.response_content.iter_mut().for_each(&mut *f);
-            each_in_tools(&mut payload.tool_calls, f);
-            payload.error_message.iter_mut().for_each(&mut *f);
-            each_in_map(&mut payload.response_metadata, f);
-        }
-    }
-}
-
-fn each_in_tools(calls: &mut [ToolCall], f: &mut dyn FnMut(&mut String)) {
-    for call in calls {
-        f(&mut call.arguments);
-        call.signature.iter_mut().for_each(&mut *f);
-    }
-}
-
-fn each_in_map(fields: &mut Map<String, Value>, f: &mut dyn FnMut(&mut String)) {
-    fields.iter_mut().for_each(|(_, value)| each_in_value(value, f));
-}
-
-fn each_in_value(value: &mut Value, f: &mut dyn FnMut(&mut String)) {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        Value::String(text) => f(text),
-        Value::Array(items) => items.iter_mut().for_each(|item| each_in_value(item, f)),
-        Value::Object(fields) => each_in_map(fields, f),
-    }
 }

@@ -2,12 +2,14 @@
 //! Invariant: a byte of the bound is held by a reservation or by a record from the moment it is
 //! queued until it is settled (committed or refused). The lock is never held across an await.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, TryAcquireError, oneshot};
 
 use super::outcome::{DropReason, Recorded};
+use super::policy::Policy;
 use crate::record::Record;
 
 /// What one record takes in the queue besides itself.
@@ -35,6 +37,14 @@ pub(super) struct Ticket {
     pub(super) bytes: usize,
     /// Who waits for its outcome.
     pub(super) ack: Option<oneshot::Sender<Recorded>>,
+    /// Whether the record is as it is to be stored.
+    pub(super) ready: bool,
+}
+
+impl Ticket {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { bytes, ack: None, ready: false }
+    }
 }
 
 /// Queued records with their tickets, side by side, so that a store is given a plain slice.
@@ -42,6 +52,18 @@ pub(super) struct Ticket {
 pub(super) struct Gathered {
     pub(super) records: Vec<Record>,
     pub(super) tickets: Vec<Ticket>,
+}
+
+impl Gathered {
+    /// Applies `policy` to those of a batch that are not ready.
+    pub(super) fn make_ready(&mut self, batch: Range<usize>, policy: &Policy) {
+        let tickets = self.tickets[batch.clone()].iter_mut();
+        for (record, ticket) in self.records[batch].iter_mut().zip(tickets) {
+            if !std::mem::replace(&mut ticket.ready, true) {
+                policy.apply(record);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::config::RecorderConfig;
 use super::outcome::{DropReason, Recorded};
+use super::policy::Policy;
 use super::queue::{Gathered, Next, Phase, Queue};
 use crate::error::{Error, ErrorKind};
 use crate::record::Record;
@@ -38,6 +39,7 @@ enum Failure {
 
 pub(super) struct Writer {
     queue: Arc<Queue>,
+    policy: Arc<Policy>,
     store: Arc<dyn RecordStore>,
     batch_records: usize,
     batch_bytes: usize,
@@ -48,12 +50,14 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         queue: Arc<Queue>,
+        policy: Arc<Policy>,
         store: Arc<dyn RecordStore>,
         config: &RecorderConfig,
         settled: watch::Sender<u64>,
     ) -> Self {
         Self {
             queue,
+            policy,
             store,
             batch_records: config.batch_records.max(1),
             batch_bytes: config.batch_bytes,
@@ -83,6 +87,7 @@ impl Writer {
             let batch = start..self.batch_end(buffer, start);
             start = batch.end;
             let awaited = buffer.tickets[batch.clone()].iter().any(|t| t.ack.is_some());
+            self.make_ready(buffer, batch.clone()).await?;
             self.commit(buffer, batch).await?;
             if awaited {
                 // Lets the callers that were just answered queue their next records, so that
@@ -95,6 +100,23 @@ impl Writer {
         if buffer.records.capacity() > KEPT_CAPACITY {
             *buffer = Gathered::default();
         }
+        Ok(())
+    }
+
+    /// Makes of a batch what is to be stored: once, before the first attempt to append it. Where that
+    /// may take long it is done on a thread of its own, so that no task of the runtime waits for it.
+    async fn make_ready(&self, buffer: &mut Gathered, batch: Range<usize>) -> Result<(), Stopped> {
+        if !self.policy.is_slow() {
+            buffer.make_ready(batch, &self.policy);
+            return Ok(());
+        }
+        let (policy, mut gathered) = (Arc::clone(&self.policy), std::mem::take(buffer));
+        let made = tokio::task::spawn_blocking(move || {
+            gathered.make_ready(batch, &policy);
+            gathered
+        });
+        // It fails where the runtime ends, and this task with it.
+        *buffer = made.await.map_err(|_| Stopped)?;
         Ok(())
     }
 
