@@ -8,4 +8,5 @@ mod playground;
 mod prices;
 mod render;
 mod spans;
+mod stored;
 mod support;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use prompt_engine::{ErrorCategory, LlmError, params};
+use prompt_engine::{ErrorCategory, LlmError, PromptEngine, Redaction, params};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::support::{Act, Scripted, engine, reply};
+use crate::support::{Act, Scripted, engine, engine_with, reply};
 
 type Fields = BTreeMap<String, String>;
 
@@ -49,12 +49,27 @@ impl Subscriber for Spans {
     fn exit(&self, _: &Id) {}
 }
 
+/// All spans of the process: with a subscriber of one thread only, a callsite that another test
+/// meets first would be off. The spans of tests are told apart by their model.
+fn spans() -> Spans {
+    static SPANS: OnceLock<Spans> = OnceLock::new();
+    let start = || {
+        let spans = Spans::default();
+        tracing::subscriber::set_global_default(spans.clone()).unwrap();
+        spans
+    };
+    SPANS.get_or_init(start).clone()
+}
+
+/// The calls of `model`, oldest first.
+fn calls(spans: &Spans, model: &str) -> Vec<Fields> {
+    let of_model = |span: &&Fields| span.get("gen_ai.request.model").is_some_and(|of| of == model);
+    spans.0.lock().unwrap().iter().filter(of_model).cloned().collect()
+}
+
 #[tokio::test]
 async fn a_call_leaves_a_span_with_its_model_its_tokens_and_its_failure() {
-    let spans = Spans::default();
-    // For the whole process: with one of this thread only, a callsite that another test meets
-    // first would be off. The spans of other tests are told apart by their model.
-    tracing::subscriber::set_global_default(spans.clone()).unwrap();
+    let spans = spans();
     let engine = engine().await;
     let slow = LlmError::new(ErrorCategory::RateLimit, "slow down");
     let client = Scripted::new([Act::Reply(reply("Hello!")), Act::Fail(slow)]);
@@ -62,10 +77,8 @@ async fn a_call_leaves_a_span_with_its_model_its_tokens_and_its_failure() {
     rendered.execute_with(&client).await.unwrap();
     rendered.execute_with(&client).await.unwrap_err();
 
-    let spans = spans.0.lock().unwrap();
-    let mut calls = spans
-        .iter()
-        .filter(|span| span.get("gen_ai.request.model").is_some_and(|model| model == "seen"));
+    let calls = calls(&spans, "seen");
+    let mut calls = calls.iter();
     let expected = |pairs: &[(&str, &str)]| -> Fields {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     };
@@ -92,5 +105,33 @@ async fn a_call_leaves_a_span_with_its_model_its_tokens_and_its_failure() {
             ("gen_ai.request.model", "seen"),
             ("error.type", "rate_limit"),
         ]))
+    );
+}
+
+#[tokio::test]
+async fn texts_are_shown_where_they_are_asked_for_and_without_secrets() {
+    let spans = spans();
+    let settings = PromptEngine::builder().capture_content();
+    let redaction = Redaction::new().emails().with(|text| {
+        assert!(!text.contains("boom"), "a function of the user");
+        None
+    });
+    let engine = engine_with(settings.redact(redaction)).await;
+    let answers = ["Write to ann@example.com", "boom"].map(|text| Act::Reply(reply(text)));
+    let client = Scripted::new(answers);
+    let params = params! { "name" => "bob@example.com" };
+    let rendered = engine.render("greet", params).model("shown").await.unwrap();
+    let done = rendered.execute_with(&client).await.unwrap();
+    assert_eq!(done.reply.content.as_deref(), Some("Write to ann@example.com"));
+    rendered.execute_with(&client).await.unwrap();
+
+    let calls = calls(&spans, "shown");
+    let sent = &calls[0]["gen_ai.input.messages"];
+    assert!(sent.contains("Hello [email]") && sent.contains("Be kind to [email]."), "{sent}");
+    assert_eq!(calls[0]["gen_ai.output.messages"], "Write to [email]");
+    assert_eq!(
+        calls[1].get("gen_ai.output.messages"),
+        None,
+        "a redaction that panics shows nothing"
     );
 }
