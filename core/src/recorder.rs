@@ -172,6 +172,12 @@ impl Recorder {
         }
     }
 
+    /// Whether so much of the queue is held that who reserves should take no more than the least: so
+    /// ten thousand open calls have a place each, and not the first few thousand a large one.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.handle.queue.held_bytes() > self.handle.queue.capacity() / 4
+    }
+
     /// The record without what is to be taken out of its texts, for whoever shows them elsewhere.
     pub(crate) fn redacted(&self, mut record: Record) -> Record {
         self.handle.policy.redact(&mut record);

@@ -13,7 +13,7 @@ use prompt_engine::{
 };
 use tokio::sync::Notify;
 
-use crate::support::{Act, Scripted, engine_over, reply};
+use crate::support::{Act, Scripted, engine_over, engine_with, reply};
 
 /// A store in memory that can be cut off, and whose next answer can be held back.
 #[derive(Debug, Default)]
@@ -216,6 +216,30 @@ async fn a_call_too_large_for_the_room_that_is_left_is_recorded_with_its_texts_c
     let stored = store.execution(done.execution.id).await.unwrap().unwrap();
     assert_eq!((stored.cost, stored.tokens), (done.execution.cost, done.execution.tokens));
     assert!(stored.payload.unwrap().messages_sent[1].content.contains("[cut: "));
+}
+
+#[tokio::test]
+async fn many_open_calls_share_the_queue_and_each_has_a_place() {
+    let engine = engine_with(PromptEngine::builder().queue_bytes(64 * 1024)).await;
+    let rendered = engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    let hang = || Act::StreamThenHang(vec![Ok(StreamEvent::Text("Hi".to_owned()))]);
+    let client = Scripted::new((0..20).map(|_| hang()));
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        streams.push(rendered.execute_with(&client).stream().await.unwrap());
+        engine.flush().await;
+    }
+    let ids: Vec<ExecutionId> = streams.iter().map(|stream| stream.execution_id()).collect();
+    // The last first: none before it has given its room back.
+    while let Some(stream) = streams.pop() {
+        drop(stream);
+    }
+    engine.flush().await;
+    assert_eq!(engine.recorder().counters().dropped, 0);
+    for id in ids {
+        let stored = engine.store().execution(id).await.unwrap().unwrap();
+        assert_eq!(stored.status, Status::Cancelled);
+    }
 }
 
 #[tokio::test]

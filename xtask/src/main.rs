@@ -14,8 +14,8 @@ Tasks:
   test [ARGS]                   runs every test of the workspace, doc tests included; ARGS go to `cargo test`
   postgres -- COMMAND           runs any command with the PostgreSQL that `test` has: one that is started for it
                                 and then removed, or the one that TEST_POSTGRES_URL names
-  torture [NAME...]             runs the tests that kill, crowd, starve, restart and move stores at full measure, in release:
-                                kill, crowd, full_disk, restart, moving, or all of them
+  torture [NAME...]             runs the tests that kill, crowd, starve, restart and move stores and drop calls at full
+                                measure, in release: kill, crowd, full_disk, restart, moving, dropped, or all of them
   prices [EXPORT] [--date DAY]  writes core/data/genai-prices.jsonl from an export of the Python package
                                 genai-prices, or from the package that is installed; DAY: when it was released";
 
@@ -49,7 +49,7 @@ fn test(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 /// The tests that have a full measure, which takes minutes.
-const TORTURES: [&str; 5] = ["kill", "crowd", "full_disk", "restart", "moving"];
+const TORTURES: [&str; 6] = ["kill", "crowd", "full_disk", "restart", "moving", "dropped"];
 
 fn torture(args: impl Iterator<Item = OsString>) -> ExitCode {
     let mut names: Vec<OsString> = args.collect();

@@ -78,7 +78,8 @@ impl Call {
         });
         let recorder = &engine.inner.recorder;
         let pending = Record::Execution(execution.clone());
-        let mut place = recorder.reserve(weight(&pending) + ANSWER_BYTES).await;
+        let room = if recorder.is_crowded() { 0 } else { weight(&pending) + ANSWER_BYTES };
+        let mut place = recorder.reserve(room).await;
         if let Err(DropReason::QueueFull) = place {
             place = recorder.reserve(0).await; // its texts may be cut, what it cost is kept
         }
