@@ -309,11 +309,17 @@ impl Parameter {
 }
 
 /// What a value looks like in a rendered text: a string as it is, null as nothing, numbers by their digits,
-/// arrays and objects as compact JSON.
+/// arrays and objects as compact JSON, keys in order.
 pub fn text_of(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => Cow::Borrowed(text),
         Value::Null => Cow::Borrowed(""),
+        Value::Array(_) | Value::Object(_) => {
+            // A build keeps keys as they came where some crate turns on `serde_json/preserve_order`.
+            let mut sorted = value.clone();
+            sorted.sort_all_objects();
+            Cow::Owned(sorted.to_string())
+        }
         other => Cow::Owned(other.to_string()),
     }
 }

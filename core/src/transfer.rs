@@ -31,6 +31,7 @@ mod export;
 mod import;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ExecutionId;
@@ -106,6 +107,41 @@ impl Line {
                 format!("an export of version {other}; this build knows version {VERSION}"),
             )),
             _ => Err(Error::invalid("an export starts with the line {\"prompt_engine_export\":1}")),
+        }
+    }
+
+    /// Puts the keys of all that callers gave as JSON in order. A build keeps them as they came where
+    /// some crate in it turns on `serde_json/preserve_order`.
+    fn sort_keys(&mut self) {
+        let sort = |fields: &mut Map<String, Value>| {
+            fields.sort_keys();
+            fields.values_mut().for_each(Value::sort_all_objects);
+        };
+        match self {
+            Self::Prompt(prompt) => prompt
+                .parameters
+                .iter_mut()
+                .flat_map(|parameter| [&mut parameter.default, &mut parameter.example])
+                .flatten()
+                .for_each(Value::sort_all_objects),
+            Self::Version(version) => version.metadata.sort_all_objects(),
+            Self::Usage(usage) => {
+                if let Some(payload) = &mut usage.payload {
+                    sort(&mut payload.parameters);
+                    sort(&mut payload.metadata);
+                }
+            }
+            Self::Execution(execution) => {
+                if let Some(payload) = &mut execution.payload {
+                    sort(&mut payload.settings);
+                    sort(&mut payload.response_metadata);
+                }
+            }
+            Self::PromptEngineExport(_)
+            | Self::Price(_)
+            | Self::RawHorizon(_)
+            | Self::PastCosts { .. }
+            | Self::End(_) => {}
         }
     }
 }

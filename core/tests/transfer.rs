@@ -8,9 +8,10 @@ use prompt_engine_core::conformance::arbitrary::Arbitrary;
 use prompt_engine_core::testkit::{self, at, call, label, next, prompt, version};
 use prompt_engine_core::transfer::{Export, Import, Imported, Line};
 use prompt_engine_core::{
-    CostConfig, CostRevision, ErrorKind, LlmExecution, MemoryStore, Prompt, PromptVersion, Prune,
-    Record, Result, Store,
+    CostConfig, CostRevision, ErrorKind, LlmExecution, MemoryStore, ParameterType, Prompt,
+    PromptVersion, Prune, Record, Result, Store,
 };
+use serde_json::Value;
 
 async fn export(store: &Arc<dyn Store>) -> Vec<String> {
     let mut export = Export::new(Arc::clone(store));
@@ -92,6 +93,34 @@ async fn what_was_imported_exports_the_same() {
     assert_eq!(done.new_records, done.read.usages + done.read.executions);
     assert!(done.new_costs > done.read.past_costs);
     assert!(export(&to).await == lines);
+}
+
+/// Fails without the sorting only where `serde_json/preserve_order` is on, as the client over genai
+/// turns it on for a test of the whole workspace.
+#[tokio::test]
+async fn equal_stores_export_the_same_whatever_the_order_of_keys() {
+    let (usage, execution) = call(at(0));
+    let (prompt, version) = prompt("a");
+    let of = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let fields = |text: &str| of(text).as_object().unwrap().clone();
+    let mut exports = Vec::new();
+    for text in [r#"{"a":[{"x":1,"y":2}],"b":3}"#, r#"{"b":3,"a":[{"y":2,"x":1}]}"#] {
+        let (mut usage, mut execution) = (usage.clone(), execution.clone());
+        let (mut prompt, mut version) = (prompt.clone(), version.clone());
+        let payload = usage.payload.get_or_insert_default();
+        (payload.parameters, payload.metadata) = (fields(text), fields(text));
+        let payload = execution.payload.get_or_insert_default();
+        (payload.settings, payload.response_metadata) = (fields(text), fields(text));
+        prompt.parameters[0].kind = ParameterType::Json;
+        (prompt.parameters[0].default, prompt.parameters[0].example) =
+            (Some(of(text)), Some(of(text)));
+        version.metadata = of(text);
+        let store = empty();
+        store.insert_prompt(&prompt, &[version]).await.unwrap();
+        store.append(&[usage.into(), execution.into()]).await.unwrap();
+        exports.push(export(&store).await);
+    }
+    assert_eq!(exports[0], exports[1]);
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ impl Export {
     /// # Errors
     /// Whatever the store answers. It can be called again.
     pub async fn next(&mut self) -> Result<Option<Vec<Line>>> {
-        let (lines, next) = match &self.next {
+        let (mut lines, next) = match &self.next {
             Stage::Prices => (self.prices().await?, Stage::Prompts(None)),
             Stage::Prompts(after) => self.prompts(after.clone()).await?,
             Stage::RawHorizon => {
@@ -64,7 +64,10 @@ impl Export {
             Stage::End => (vec![Line::End(self.counts)], Stage::Done),
             Stage::Done => return Ok(None),
         };
-        lines.iter().for_each(|line| self.counts.note(line));
+        for line in &mut lines {
+            line.sort_keys();
+            self.counts.note(line);
+        }
         self.next = next;
         Ok(Some(lines))
     }
