@@ -31,6 +31,7 @@
 //! | `postgres` | the store that many processes share, URL `postgres://user@host/database` |
 //! | `testkit` | factories for every domain type, and a model client that follows a script |
 //! | `openai` | the client of OpenAI and of every server that speaks Chat Completions |
+//! | `genai` | the client of Anthropic, of Gemini, and of every server that speaks like one of them |
 //!
 //! The store in memory, URL `memory:`, is always there: it is meant for tests.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -40,12 +41,23 @@ mod connect;
 pub use connect::{PromptEngine, missing_store, open_store};
 pub use prompt_engine_core::*;
 
+/// The client of Anthropic, of Gemini, and of every server that speaks like one of them.
+#[cfg(feature = "genai")]
+pub mod genai {
+    pub use prompt_engine_llm::{GenAi, Protocol};
+    pub use secrecy::SecretString;
+}
+
 /// The client of OpenAI and of every server that speaks Chat Completions.
 #[cfg(feature = "openai")]
 pub mod openai {
     pub use prompt_engine_llm::OpenAi;
     pub use secrecy::SecretString;
 }
+
+/// The providers by name, and a client of each.
+#[cfg(any(feature = "genai", feature = "openai"))]
+pub use prompt_engine_llm::Provider;
 
 /// The store that many processes share.
 #[cfg(feature = "postgres")]

@@ -1,12 +1,18 @@
 //! Model clients for PromptEngine. Wire types of a provider never leave this crate.
 //! Invariant: one call of a client is one physical request; nothing here retries.
 
+#[cfg(feature = "genai")]
+mod genai;
 #[cfg(feature = "mock-server")]
 mod mock_server;
 #[cfg(feature = "openai")]
 mod openai;
+mod provider;
 
+#[cfg(feature = "genai")]
+pub use genai::{GenAi, Protocol};
 #[cfg(feature = "mock-server")]
 pub use mock_server::MockServer;
 #[cfg(feature = "openai")]
 pub use openai::OpenAi;
+pub use provider::Provider;

@@ -1,0 +1,269 @@
+//! The client of Anthropic and of Gemini, over genai.
+//! Invariant: one call is one HTTP request; no variable of the environment but those of a proxy is
+//! read; no text that leaves holds the key. genai words, addresses and signs the request and cuts a
+//! stream into frames; what a server says is read here, leniently, because genai drops the service
+//! tier and what it does not know, and counts in 32 bits.
+
+mod anthropic;
+mod error;
+mod gemini;
+mod limits;
+mod reply;
+mod request;
+mod stream;
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use genai::adapter::AdapterKind;
+use genai::resolver::{AuthData, Endpoint};
+use genai::{Client, ModelIden, ServiceTarget};
+use prompt_engine_core::{
+    ChatReply, ChatRequest, ChatStream, Error, ErrorCategory, LlmClient, LlmError, Result,
+};
+use reqwest::header::HeaderValue;
+use reqwest::{Url, redirect, retry};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::Provider;
+use error::Judge;
+use limits::Limits;
+use reply::Reader;
+
+/// What a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// The Messages API of Anthropic.
+    Anthropic,
+    /// `generateContent` of the Gemini API.
+    Gemini,
+}
+
+impl Protocol {
+    fn adapter(self) -> AdapterKind {
+        match self {
+            Self::Anthropic => AdapterKind::Anthropic,
+            Self::Gemini => AdapterKind::Gemini,
+        }
+    }
+
+    /// Who made it.
+    fn provider(self) -> Provider {
+        match self {
+            Self::Anthropic => Provider::Anthropic,
+            Self::Gemini => Provider::Gemini,
+        }
+    }
+
+    fn reader(self) -> Box<dyn Reader> {
+        match self {
+            Self::Anthropic => Box::<anthropic::Messages>::default(),
+            Self::Gemini => Box::<gemini::Candidates>::default(),
+        }
+    }
+}
+
+/// A client of Anthropic, of Gemini, and of every server that speaks like one of them.
+///
+/// Nothing is sent before the first call. `extra` fields of a request go into its body as they are;
+/// an object `generationConfig` or `output_config` is completed with what the request says elsewhere.
+/// Anthropic wants a limit of output tokens: without `max_tokens` it is the most that the model can.
+/// The [`signature`](prompt_engine_core::ToolCall::signature) of a tool call holds what Gemini or
+/// Anthropic signed of the thoughts before it.
+///
+/// # Example: Claude, and a gateway that speaks like Anthropic
+/// ```
+/// use prompt_engine_core::LlmClient;
+/// use prompt_engine_llm::{GenAi, Protocol};
+/// let claude = GenAi::new(Protocol::Anthropic, "sk-ant-…".into());
+/// assert_eq!(claude.provider(), "anthropic");
+/// let gateway = GenAi::new(Protocol::Anthropic, "key".into())
+///     .with_base_url("https://llm.example.com/anthropic/v1")?
+///     .with_provider_name("gateway");
+/// assert_eq!(gateway.provider(), "gateway");
+/// # Ok::<(), prompt_engine_core::Error>(())
+/// ```
+pub struct GenAi {
+    protocol: Protocol,
+    key: SecretString,
+    base_url: String,
+    provider: String,
+    timeout: Duration,
+    connect_timeout: Duration,
+    first_token_timeout: Option<Duration>,
+    client: OnceLock<Result<Client, LlmError>>,
+}
+
+impl GenAi {
+    /// A client of the provider that made `protocol`; records and prices call it `anthropic` or `google`.
+    pub fn new(protocol: Protocol, api_key: SecretString) -> Self {
+        // An error says that a provider is installed already, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let provider = protocol.provider();
+        Self {
+            protocol,
+            key: api_key.expose_secret().trim().into(),
+            base_url: provider.base_url().to_owned(),
+            provider: provider.record_name().to_owned(),
+            timeout: Duration::from_secs(600),
+            connect_timeout: Duration::from_secs(10),
+            first_token_timeout: None,
+            client: OnceLock::new(),
+        }
+    }
+
+    /// The same client for the server at `url`, the part before `/messages` or `/models`.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the URL, unless it is an `http` or `https` URL without query and fragment.
+    pub fn with_base_url(mut self, url: &str) -> Result<Self> {
+        let refuse = |why: &str| {
+            Err(Error::invalid(format!("{url:?} is no base URL of a model server: {why}")))
+        };
+        let parsed = match Url::parse(url.trim()) {
+            Ok(parsed) => parsed,
+            Err(why) => return refuse(&why.to_string()),
+        };
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return refuse("it must begin with http:// or https://");
+        }
+        if parsed.query().is_some() || parsed.fragment().is_some() {
+            return refuse("it must have no query and no fragment");
+        }
+        self.base_url = parsed.as_str().trim_end_matches('/').to_owned();
+        self.client = OnceLock::new();
+        Ok(self)
+    }
+
+    /// The same client with the provider's name that records and prices use.
+    #[must_use]
+    pub fn with_provider_name(mut self, name: impl Into<String>) -> Self {
+        self.provider = name.into();
+        self
+    }
+
+    /// The same client with the most time that a call may take, streaming included; 600 s by default.
+    #[must_use]
+    pub fn with_timeout(mut self, total: Duration) -> Self {
+        self.timeout = total;
+        self
+    }
+
+    /// The same client with the most time that connecting may take; 10 s by default.
+    #[must_use]
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self.client = OnceLock::new();
+        self
+    }
+
+    /// The same client with the most time from a request to the first token of its stream;
+    /// by default only the total limits it.
+    #[must_use]
+    pub fn with_first_token_timeout(mut self, timeout: Duration) -> Self {
+        self.first_token_timeout = Some(timeout);
+        self
+    }
+
+    fn client(&self) -> Result<&Client, LlmError> {
+        self.client.get_or_init(|| self.connect()).as_ref().map_err(Clone::clone)
+    }
+
+    fn connect(&self) -> Result<Client, LlmError> {
+        if HeaderValue::from_str(self.key.expose_secret()).is_err() {
+            let message = "the API key holds characters that no HTTP header can carry";
+            return Err(LlmError::new(ErrorCategory::Authentication, message));
+        }
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(self.connect_timeout)
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .user_agent(concat!("prompt-engine/", env!("CARGO_PKG_VERSION")));
+        if is_loopback(&self.base_url) {
+            builder = builder.no_proxy();
+        }
+        let unfit = "cannot set up an HTTP client";
+        let failed = |source| LlmError::new(ErrorCategory::Other, unfit).with_source(source);
+        let http = builder.build().map_err(failed)?;
+        Client::builder()
+            .with_reqwest(http)
+            .build()
+            .map_err(|_| LlmError::new(ErrorCategory::Other, unfit))
+    }
+
+    /// Where a request for `model` goes. Nothing of it is looked up in the environment.
+    fn target(&self, model: String) -> ServiceTarget {
+        ServiceTarget {
+            endpoint: Endpoint::from_owned(format!("{}/", self.base_url)),
+            auth: AuthData::from_single(self.key.expose_secret()),
+            model: ModelIden::new(self.protocol.adapter(), model),
+        }
+    }
+
+    fn judge(&self) -> Judge {
+        Judge::new(self.key.clone(), &self.base_url)
+    }
+}
+
+#[async_trait]
+impl LlmClient for GenAi {
+    fn provider(&self) -> &str {
+        &self.provider
+    }
+
+    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
+        let limits = Limits::new(self.timeout, None);
+        let asked = request::ask(self.protocol, request)?;
+        let options = asked.options.with_capture_raw_body(true);
+        let target = self.target(asked.model);
+        let judge = self.judge();
+        let call = self.client()?.exec_chat(target, asked.chat, Some(&options));
+        let body = match limits.hold(call).await? {
+            Ok(answer) => answer.captured_raw_body.unwrap_or_default(),
+            // What genai cannot read may be read here.
+            Err(why) => judge.body_or_error(why)?,
+        };
+        if reply::has_error(&body) {
+            return Err(judge.of_value(&body));
+        }
+        let mut reader = self.protocol.reader();
+        if !reader.whole(&body) {
+            return Err(judge.unreadable("the server's answer is no reply", &body.to_string()));
+        }
+        Ok(reader.reply())
+    }
+
+    async fn stream(&self, request: &ChatRequest) -> Result<ChatStream, LlmError> {
+        let limits = Limits::new(self.timeout, self.first_token_timeout);
+        let asked = request::ask(self.protocol, request)?;
+        let (frames, options) = stream::Frames::tap(asked.options);
+        let target = self.target(asked.model);
+        let judge = self.judge();
+        let call = self.client()?.exec_chat_stream(target, asked.chat, Some(&options));
+        let answer = call.await.map_err(|why| judge.of_call(why))?;
+        let pump = stream::Pump::new(answer.stream, frames, self.protocol.reader(), limits, judge);
+        Ok(pump.start().await?.boxed())
+    }
+}
+
+impl fmt::Debug for GenAi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GenAi")
+            .field("provider", &self.provider)
+            .field("protocol", &self.protocol)
+            .field("base_url", &self.base_url)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_loopback(base_url: &str) -> bool {
+    let Ok(url) = Url::parse(base_url) else { return false };
+    url.host_str().is_some_and(|host| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost"
+            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    })
+}

@@ -1,0 +1,162 @@
+//! What `generateContent` answers: one response, or the same in pieces.
+//! Invariant: of several candidates, which are asked for with `candidateCount`, the first is the answer.
+
+use prompt_engine_core::{ChatReply, TokenCounts, ToolCall};
+use serde_json::{Value, json};
+
+use super::reply::{Draft, Reader, Step, count, text};
+
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    draft: Draft,
+    calls: Vec<ToolCall>,
+}
+
+impl Reader for Candidates {
+    fn whole(&mut self, body: &Value) -> bool {
+        self.frame(body);
+        body.get("candidates").is_some() || body.get("promptFeedback").is_some()
+    }
+
+    fn frame(&mut self, frame: &Value) -> Step {
+        if let Some(id) = text(frame, "responseId") {
+            self.draft.id = Some(id.to_owned());
+        }
+        if let Some(model) = text(frame, "modelVersion") {
+            self.draft.model = Some(model.to_owned());
+        }
+        self.draft.note_usage(frame.get("usageMetadata"));
+        // A prompt that is refused has no candidate, and is paid for.
+        if let Some(feedback) = frame.get("promptFeedback") {
+            let reason = text(feedback, "blockReason").map(str::to_owned);
+            self.draft.finish_reason = reason.or(self.draft.finish_reason.take());
+            self.draft.kept.insert("prompt_feedback".into(), feedback.clone());
+        }
+        let Some(candidate) = frame.pointer("/candidates/0") else { return Step::default() };
+        if let Some(reason) = text(candidate, "finishReason") {
+            self.draft.finish_reason = Some(reason.to_owned());
+        }
+        if let Some(said) = text(candidate, "finishMessage") {
+            self.draft.kept.insert("finish_message".into(), json!(said));
+        }
+        let mut step = Step::default();
+        let parts = candidate.pointer("/content/parts").and_then(Value::as_array);
+        for part in parts.into_iter().flatten() {
+            self.part(part, &mut step);
+        }
+        step
+    }
+
+    fn draft(&self) -> &Draft {
+        &self.draft
+    }
+
+    fn reply(&mut self) -> ChatReply {
+        let Self { draft, calls } = std::mem::take(self);
+        draft.reply(calls, tokens, "serviceTier")
+    }
+}
+
+impl Candidates {
+    fn part(&mut self, part: &Value, step: &mut Step) {
+        if let Some(call) = part.get("functionCall").filter(|call| call.is_object()) {
+            step.token = true;
+            let name = text(call, "name").unwrap_or_default();
+            let call = ToolCall {
+                // The form by which genai knows on the way back that Gemini gave the call no id.
+                id: text(call, "id")
+                    .map_or_else(|| format!("call#{name}#{}", self.calls.len()), str::to_owned),
+                name: name.to_owned(),
+                arguments: call.get("args").map_or_else(|| "{}".to_owned(), Value::to_string),
+                signature: text(part, "thoughtSignature").map(str::to_owned),
+            };
+            self.calls.push(call);
+            return;
+        }
+        let Some(said) = part.get("text").and_then(Value::as_str) else { return };
+        step.token |= !said.is_empty();
+        if part.get("thought").and_then(Value::as_bool) != Some(true) {
+            self.draft.push_text(said);
+            step.text.push_str(said);
+        }
+    }
+}
+
+/// Gemini counts thoughts beside the candidates, and what its own tools read beside the prompt;
+/// what came from a cache is a part of the prompt.
+fn tokens(usage: &Value) -> Option<TokenCounts> {
+    let input = count(usage, "/promptTokenCount");
+    let output = count(usage, "/candidatesTokenCount");
+    let reasoning = count(usage, "/thoughtsTokenCount");
+    if input.is_none() && output.is_none() && reasoning.is_none() {
+        return None;
+    }
+    let part = |pointer| count(usage, pointer).unwrap_or(0);
+    let reasoning = reasoning.unwrap_or(0);
+    Some(TokenCounts {
+        input: input.unwrap_or(0).saturating_add(part("/toolUsePromptTokenCount")),
+        output: output.unwrap_or(0).saturating_add(reasoning),
+        cache_read: part("/cachedContentTokenCount"),
+        reasoning,
+        // Audio that came from a cache is counted there.
+        audio_input: audio(usage, "promptTokensDetails")
+            .saturating_sub(audio(usage, "cacheTokensDetails")),
+        audio_output: audio(usage, "candidatesTokensDetails"),
+        ..TokenCounts::default()
+    })
+}
+
+fn audio(usage: &Value, list: &str) -> u64 {
+    let parts = usage.get(list).and_then(Value::as_array).into_iter().flatten();
+    parts
+        .filter(|part| text(part, "modality") == Some("AUDIO"))
+        .filter_map(|part| count(part, "/tokenCount"))
+        .fold(0, u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thoughts_and_tools_are_put_into_their_wholes() {
+        let usage = json!({"promptTokenCount": 100, "cachedContentTokenCount": 60,
+            "toolUsePromptTokenCount": 7, "candidatesTokenCount": 20, "thoughtsTokenCount": 30,
+            "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 50}],
+            "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 45}]});
+        let counts = tokens(&usage).expect("counts");
+        assert_eq!((counts.input, counts.cache_read, counts.audio_input), (107, 60, 5));
+        assert_eq!((counts.output, counts.reasoning), (50, 30));
+        assert!(counts.check().is_ok());
+        assert_eq!(tokens(&json!({"totalTokenCount": 3})), None);
+    }
+
+    #[test]
+    fn a_thought_is_no_text_and_a_call_without_an_id_gets_one() {
+        let mut reader = Candidates::default();
+        let step = reader.frame(&json!({"candidates": [{"content": {"parts": [
+            {"text": "hm", "thought": true}, {"text": "Hi"}, {"text": " there"},
+            {"functionCall": {"name": "f"}, "thoughtSignature": "c2ln"},
+            {"functionCall": {"name": "f", "args": {"x": 1}, "id": "own"}}]}}]}));
+        assert_eq!(step, Step { text: "Hi there".into(), token: true, last: false });
+        let reply = reader.reply();
+        let calls: Vec<_> = reply
+            .tool_calls
+            .iter()
+            .map(|call| (call.id.as_str(), call.arguments.as_str()))
+            .collect();
+        assert_eq!(calls, [("call#f#0", "{}"), ("own", r#"{"x":1}"#)]);
+        assert_eq!(reply.tool_calls[0].signature.as_deref(), Some("c2ln"));
+        assert_eq!((reply.tokens, reply.metadata), (None, Value::Null));
+    }
+
+    #[test]
+    fn a_prompt_that_is_refused_is_a_reply_without_text() {
+        let mut reader = Candidates::default();
+        assert!(reader.whole(&json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"},
+            "usageMetadata": {"promptTokenCount": 9}})));
+        let reply = reader.reply();
+        assert_eq!(reply.finish_reason.as_deref(), Some("PROHIBITED_CONTENT"));
+        assert_eq!((reply.content, reply.tokens.map(|tokens| tokens.input)), (None, Some(9)));
+    }
+}

@@ -1,0 +1,443 @@
+//! What goes wrong between us and a server, plain and streamed, as both protocols have it:
+//! each has its category, none hangs, and none costs a second request.
+
+use std::convert::Infallible;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use futures::StreamExt;
+use prompt_engine_core::{ErrorCategory, LlmClient, LlmError, StreamEvent};
+use prompt_engine_llm::{GenAi, Protocol};
+use serde_json::{Value, json};
+
+use super::{BOTH, KEY, ask, client, drain, serve, serve_router};
+
+/// The errors of a plain call and of a streamed one, each of which must end within ten seconds.
+async fn both_errors(client: &GenAi) -> [(Vec<String>, LlmError); 2] {
+    let calls = async {
+        let plain = client.chat(&ask("hi")).await.expect_err("an error");
+        let streamed = drain(client, &ask("hi")).await.expect_err("an error");
+        [(Vec::new(), plain), streamed]
+    };
+    tokio::time::timeout(Duration::from_secs(10), calls).await.expect("no call hangs")
+}
+
+/// The first part of a stream that says `Hel` and goes on.
+fn begun(protocol: Protocol) -> String {
+    match protocol {
+        Protocol::Anthropic => [
+            ("message_start", json!({"type": "message_start", "message": {"id": "m1",
+                "model": "claude", "content": [], "usage": {"input_tokens": 3, "output_tokens": 1}}})),
+            ("content_block_start", json!({"type": "content_block_start", "index": 0,
+                "content_block": {"type": "text", "text": ""}})),
+            ("content_block_delta", json!({"type": "content_block_delta", "index": 0,
+                "delta": {"type": "text_delta", "text": "Hel"}})),
+        ]
+        .map(|(name, data)| format!("event: {name}\ndata: {data}\n\n"))
+        .concat(),
+        Protocol::Gemini => {
+            let data = json!({"candidates": [{"content": {"parts": [{"text": "Hel"}]}}],
+                "modelVersion": "gemini", "responseId": "r1"});
+            format!("data: {data}\n\n")
+        }
+    }
+}
+
+fn whole(protocol: Protocol) -> Value {
+    match protocol {
+        Protocol::Anthropic => json!({"id": "m1", "type": "message", "model": "claude",
+            "content": [{"type": "text", "text": "Hello"}], "stop_reason": "end_turn",
+            "usage": {"input_tokens": 3, "output_tokens": 2}}),
+        Protocol::Gemini => json!({"candidates": [{"content": {"parts": [{"text": "Hello"}]},
+            "finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 3}}),
+    }
+}
+
+fn events(body: Body) -> Response {
+    ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+}
+
+/// Answers two requests, the plain one first, with bytes that end before the length that was promised.
+fn break_off(plain: &'static str, streamed: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for (kind, body) in [("application/json", plain), ("text/event-stream", &streamed)] {
+            let (mut connection, _) = listener.accept().expect("a request");
+            let mut asked = Vec::new();
+            let mut bytes = [0; 4096];
+            while !asked.ends_with(b"}") {
+                let read = connection.read(&mut bytes).expect("a request");
+                asked.extend_from_slice(&bytes[..read]);
+            }
+            let head =
+                format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: 9999\r\n\r\n");
+            connection.write_all((head + body).as_bytes()).expect("half an answer");
+        }
+    });
+    url
+}
+
+fn is_streamed(uri: &axum::http::Uri, body: &[u8]) -> bool {
+    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+    asked["stream"] == true || uri.path().ends_with(":streamGenerateContent")
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_category_and_costs_one_request() {
+    use ErrorCategory as C;
+    let cases = [
+        (400, "invalid_request_error", "INVALID_ARGUMENT", C::InvalidRequest),
+        (401, "authentication_error", "UNAUTHENTICATED", C::Authentication),
+        (403, "permission_error", "PERMISSION_DENIED", C::Permission),
+        (404, "not_found_error", "NOT_FOUND", C::InvalidRequest),
+        (429, "rate_limit_error", "RESOURCE_EXHAUSTED", C::RateLimit),
+        (500, "api_error", "INTERNAL", C::Server),
+        (503, "api_error_of_a_proxy", "UNAVAILABLE", C::Overloaded),
+        (529, "overloaded_error", "ODD", C::Overloaded),
+    ];
+    for protocol in BOTH {
+        for (status, kind, name, category) in cases {
+            let (body, code) = match protocol {
+                Protocol::Anthropic => {
+                    (json!({"type": "error", "error": {"type": kind, "message": "No."}}), kind)
+                }
+                Protocol::Gemini => {
+                    (json!({"error": {"code": status, "status": name, "message": "No."}}), name)
+                }
+            };
+            let requests = Arc::new(AtomicUsize::new(0));
+            let seen = Arc::clone(&requests);
+            let url = serve(move |_, _| {
+                seen.fetch_add(1, Ordering::Relaxed);
+                let status = StatusCode::from_u16(status).expect("a status");
+                let headers = [("retry-after", "7"), ("request-id", "req_1")];
+                (status, headers, axum::Json(body.clone()))
+            })
+            .await;
+            for (texts, error) in both_errors(&client(protocol, &url)).await {
+                let shown = format!("{protocol:?} {status}: {error:?}");
+                assert!(texts.is_empty(), "{shown}");
+                assert_eq!((error.category(), error.message()), (category, "No."), "{shown}");
+                assert_eq!(error.http_status(), Some(status), "{shown}");
+                assert_eq!(error.code(), Some(code), "{shown}");
+                assert_eq!(error.retry_after(), Some(Duration::from_secs(7)), "{shown}");
+                assert_eq!(error.metadata()["request_id"], "req_1", "{shown}");
+            }
+            assert_eq!(requests.load(Ordering::Relaxed), 2, "{protocol:?} {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_times_out() {
+    let url = serve_router(Router::new().fallback(std::future::pending::<StatusCode>)).await;
+    for protocol in BOTH {
+        let client = client(protocol, &url).with_timeout(Duration::from_millis(150));
+        for (_, error) in both_errors(&client).await {
+            assert_eq!(error.category(), ErrorCategory::Timeout, "{error}");
+            assert_eq!(error.to_string(), "no complete answer from the model within 150ms");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_first_token_that_does_not_come_times_out_and_a_plain_call_has_none() {
+    for protocol in BOTH {
+        let url = serve(move |uri, body| match is_streamed(&uri, &body) {
+            true => {
+                events(Body::from_stream(futures::stream::pending::<Result<String, Infallible>>()))
+            }
+            false => axum::Json(whole(protocol)).into_response(),
+        })
+        .await;
+        let client = client(protocol, &url).with_first_token_timeout(Duration::from_millis(150));
+        let (_, error) = drain(&client, &ask("hi")).await.expect_err("an error");
+        assert_eq!(error.category(), ErrorCategory::Timeout);
+        assert_eq!(error.to_string(), "no first token from the model within 150ms");
+        let reply = client.chat(&ask("hi")).await.expect("a reply");
+        assert_eq!(reply.content.as_deref(), Some("Hello"));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_stalls_after_its_first_token_has_the_rest_of_the_time() {
+    for protocol in BOTH {
+        let url = serve(move |_, _| {
+            let parts = futures::stream::iter([Ok::<_, Infallible>(begun(protocol))]);
+            events(Body::from_stream(parts.chain(futures::stream::pending())))
+        })
+        .await;
+        let client = client(protocol, &url)
+            .with_first_token_timeout(Duration::from_secs(9))
+            .with_timeout(Duration::from_millis(200));
+        let (texts, error) = drain(&client, &ask("hi")).await.expect_err("an error");
+        assert_eq!(texts, ["Hel"]);
+        assert_eq!(error.to_string(), "no complete answer from the model within 200ms");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_break_off_are_a_network_error_and_what_was_streamed_is_kept() {
+    for protocol in BOTH {
+        let url = break_off(r#"{"content": [{"ty"#, begun(protocol));
+        let [(_, plain), (texts, streamed)] = both_errors(&client(protocol, &url)).await;
+        for error in [plain, streamed] {
+            assert_eq!(error.category(), ErrorCategory::Network, "{error}");
+            assert_eq!(error.to_string(), "the connection closed before the answer was whole");
+        }
+        assert_eq!(texts, ["Hel"]);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_cleanly_but_early_is_a_network_error() {
+    for protocol in BOTH {
+        for rest in ["", "data: {\"type\": \"content_bl"] {
+            let url = serve(move |_, _| events(Body::from(begun(protocol) + rest))).await;
+            let (texts, error) =
+                drain(&client(protocol, &url), &ask("hi")).await.expect_err("an error");
+            assert_eq!(
+                (texts.concat().as_str(), error.category()),
+                ("Hel", ErrorCategory::Network)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_finish_reason_makes_a_stream_whole() {
+    for protocol in BOTH {
+        let last = match protocol {
+            Protocol::Anthropic => {
+                json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"},
+                "usage": {"output_tokens": 5}})
+            }
+            Protocol::Gemini => json!({"candidates": [{"finishReason": "end_turn"}],
+                "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 5}}),
+        };
+        let rest = format!("event: message_delta\ndata: {last}\n\n");
+        let url = serve(move |_, _| events(Body::from(begun(protocol) + &rest))).await;
+        let (_, reply) = drain(&client(protocol, &url), &ask("hi")).await.expect("a stream");
+        assert_eq!(reply.content.as_deref(), Some("Hel"));
+        assert_eq!(reply.finish_reason.as_deref(), Some("end_turn"));
+        assert_eq!(reply.tokens.map(|tokens| (tokens.input, tokens.output)), Some((3, 5)));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_without_usage_has_no_tokens() {
+    let frames = [
+        json!({"type": "message_start", "message": {"id": "m1", "content": []}}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}),
+        json!({"type": "message_stop"}),
+    ];
+    let body = frames
+        .map(|frame| format!("event: {}\ndata: {frame}\n\n", frame["type"].as_str().unwrap_or("")))
+        .concat();
+    let url = serve(move |_, _| events(Body::from(body.clone()))).await;
+    let client_of_anthropic = client(Protocol::Anthropic, &url);
+    let (_, reply) = drain(&client_of_anthropic, &ask("hi")).await.expect("a stream");
+    assert_eq!((reply.tokens, reply.content), (None, None));
+
+    let frame = json!({"candidates": [{"finishReason": "STOP"}]});
+    let url = serve(move |_, _| events(Body::from(format!("data: {frame}\n\n")))).await;
+    let (_, reply) = drain(&client(Protocol::Gemini, &url), &ask("hi")).await.expect("a stream");
+    assert_eq!(reply.tokens, None);
+}
+
+#[tokio::test]
+async fn a_frame_that_is_no_json_is_a_server_error() {
+    for protocol in BOTH {
+        for odd in ["<html>", "{\"type\": \"content_bl"] {
+            let rest = format!("data: {odd}\n\ndata: {{}}\n\n");
+            let url = serve(move |_, _| events(Body::from(begun(protocol) + &rest))).await;
+            let (texts, error) =
+                drain(&client(protocol, &url), &ask("hi")).await.expect_err("an error");
+            assert_eq!((texts.concat().as_str(), error.category()), ("Hel", ErrorCategory::Server));
+            assert_eq!(error.to_string(), format!("a frame of the stream is no JSON: {odd}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_success_that_is_no_answer_is_a_server_error() {
+    for protocol in BOTH {
+        for (kind, body) in [
+            ("text/html", "<html>Sorry</html>"),
+            ("application/json", r#"{"content": [{"ty"#),
+            ("application/json", "[]"),
+            ("application/json", "{}"),
+        ] {
+            let url = serve(move |_, _| ([(header::CONTENT_TYPE, kind)], body)).await;
+            let error = client(protocol, &url).chat(&ask("hi")).await.expect_err(body);
+            assert_eq!(error.category(), ErrorCategory::Server, "{body}: {error}");
+            assert!(error.to_string().ends_with(body), "{error}");
+            let (_, error) =
+                drain(&client(protocol, &url), &ask("hi")).await.expect_err("an error");
+            assert_ne!(error.category(), ErrorCategory::InvalidRequest, "{body}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_another_media_type_is_read_all_the_same() {
+    for protocol in BOTH {
+        let body = whole(protocol).to_string();
+        let url = serve(move |_, _| ([(header::CONTENT_TYPE, "text/plain")], body.clone())).await;
+        let reply = client(protocol, &url).chat(&ask("hi")).await.expect("a reply");
+        assert_eq!(reply.content.as_deref(), Some("Hello"));
+    }
+}
+
+#[tokio::test]
+async fn an_error_inside_a_success_has_its_category() {
+    use ErrorCategory as C;
+    let cases = [
+        (
+            Protocol::Anthropic,
+            json!({"type": "error", "error": {"type": "overloaded_error", "message": "No."}}),
+            C::Overloaded,
+        ),
+        (
+            Protocol::Anthropic,
+            json!({"type": "error", "error": {"type": "rate_limit_error", "message": "No."}}),
+            C::RateLimit,
+        ),
+        (
+            Protocol::Gemini,
+            json!({"error": {"code": 503, "message": "No.", "status": "UNAVAILABLE"}}),
+            C::Overloaded,
+        ),
+        (Protocol::Gemini, json!({"error": {"code": 500, "message": "No."}}), C::Server),
+    ];
+    for (protocol, error, category) in cases {
+        let url = serve(move |uri, body| match is_streamed(&uri, &body) {
+            true => {
+                let rest = format!("event: error\ndata: {error}\n\n");
+                events(Body::from(begun(protocol) + &rest))
+            }
+            false => axum::Json(error.clone()).into_response(),
+        })
+        .await;
+        let [(_, plain), (texts, streamed)] = both_errors(&client(protocol, &url)).await;
+        assert_eq!(texts, ["Hel"]);
+        for error in [plain, streamed] {
+            assert_eq!((error.category(), error.message()), (category, "No."), "{error:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_connection_and_a_closed_one_are_network_errors() {
+    for protocol in BOTH {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let closing = std::thread::spawn(move || {
+            for _ in 0..2 {
+                drop(listener.accept());
+            }
+        });
+        for (_, error) in both_errors(&client(protocol, &url)).await {
+            assert_eq!(error.category(), ErrorCategory::Network, "{error}");
+            assert!(
+                error.to_string().ends_with("closed the connection without an answer"),
+                "{error}"
+            );
+        }
+        closing.join().expect("the listener is gone");
+        for (_, error) in both_errors(&client(protocol, &url)).await {
+            assert_eq!(error.category(), ErrorCategory::Network, "{error}");
+            assert!(error.to_string().starts_with("cannot connect to 127.0.0.1:"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    for protocol in BOTH {
+        let url = serve(|_, _| Redirect::temporary("/elsewhere")).await;
+        for (_, error) in both_errors(&client(protocol, &url)).await {
+            assert_eq!(error.to_string(), "the server answered HTTP 307 and points to /elsewhere");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_the_server_echoes_is_redacted() {
+    for protocol in BOTH {
+        let router = Router::new().fallback(|headers: HeaderMap| async move {
+            let key = ["x-api-key", "x-goog-api-key"].iter().find_map(|name| headers.get(*name));
+            let key = key.and_then(|key| key.to_str().ok()).unwrap_or("none");
+            let body = json!({"error": {"message": format!("no such key: {key}"), "type": key}});
+            (StatusCode::UNAUTHORIZED, [("request-id", key.to_owned())], axum::Json(body))
+        });
+        let url = serve_router(router).await;
+        let client = client(protocol, &url);
+        for (_, error) in both_errors(&client).await {
+            assert_eq!(error.to_string(), "no such key: [redacted]");
+            let shown = format!("{error:?} {client:?}");
+            assert!(!shown.contains(KEY), "{shown}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_no_header_can_carry_is_an_authentication_error() {
+    for protocol in BOTH {
+        let client = GenAi::new(protocol, "two\nlines".into());
+        for (_, error) in both_errors(&client).await {
+            assert_eq!(error.category(), ErrorCategory::Authentication);
+        }
+    }
+}
+
+#[tokio::test]
+async fn dropping_a_stream_ends_the_call() {
+    struct Guard(Option<tokio::sync::oneshot::Sender<()>>);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            if let Some(sender) = self.0.take() {
+                sender.send(()).unwrap_or_default();
+            }
+        }
+    }
+    for protocol in BOTH {
+        let (sender, ended) = tokio::sync::oneshot::channel();
+        let sender = Arc::new(Mutex::new(Some(sender)));
+        let url = serve(move |_, _| {
+            let guard = Guard(sender.lock().expect("a sender").take());
+            let parts = futures::stream::iter([Ok::<_, Infallible>(begun(protocol))])
+                .chain(futures::stream::pending())
+                .map(move |part| {
+                    let _held = &guard;
+                    part
+                });
+            events(Body::from_stream(parts))
+        })
+        .await;
+        let mut stream = client(protocol, &url).stream(&ask("hi")).await.expect("a stream");
+        assert!(matches!(stream.next().await, Some(Ok(StreamEvent::Started { .. }))));
+        drop(stream);
+        tokio::time::timeout(Duration::from_secs(10), ended)
+            .await
+            .expect("the server notices")
+            .expect("the guard is dropped");
+    }
+}
+
+#[test]
+fn a_base_url_that_is_none_is_refused_by_name() {
+    for url in ["127.0.0.1:8080", "ftp://host/v1", "", "http://", "http://host/v1?key=1"] {
+        let client = GenAi::new(Protocol::Gemini, KEY.into());
+        let error = client.with_base_url(url).expect_err(url);
+        assert!(error.to_string().starts_with(&format!("{url:?} is no base URL")), "{error}");
+    }
+}

@@ -1,0 +1,256 @@
+//! What reaches a server: the request in the words of each protocol, and nothing left out in silence.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use prompt_engine_core::{
+    ChatRequest, ErrorCategory, Image, LlmClient, LlmError, Message, OutputSchema, ToolCall,
+    ToolSpec,
+};
+use prompt_engine_llm::Protocol;
+use serde_json::{Value, json};
+
+use super::{BOTH, KEY, ask, client, serve_router};
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+struct Sent {
+    path: String,
+    headers: HeaderMap,
+    body: Value,
+}
+
+/// What `request` becomes, plain and streamed, or why it is refused before it is sent.
+async fn sent(protocol: Protocol, request: &ChatRequest) -> Result<[Sent; 2], LlmError> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&seen);
+    let router = Router::new().fallback(move |uri: Uri, headers: HeaderMap, body: Bytes| {
+        let body = serde_json::from_slice(&body).expect("a JSON body");
+        kept.lock().expect("requests").push(Sent { path: uri.to_string(), headers, body });
+        async { StatusCode::IM_A_TEAPOT }
+    });
+    let client = client(protocol, &format!("{}/v1/", serve_router(router).await));
+    let plain = client.chat(request).await.expect_err("a teapot");
+    if plain.http_status() != Some(418) {
+        assert!(seen.lock().expect("requests").is_empty(), "what is refused is not sent");
+        return Err(plain);
+    }
+    client.stream(request).await.err().expect("a teapot");
+    let seen = seen.lock().expect("requests").clone();
+    Ok(seen.try_into().expect("one request a call"))
+}
+
+async fn refusal(protocol: Protocol, request: &ChatRequest) -> String {
+    let error = sent(protocol, request).await.expect_err("a refusal");
+    assert_eq!(error.category(), ErrorCategory::InvalidRequest, "{error}");
+    error.to_string()
+}
+
+/// A conversation with everything in it.
+fn conversation(signature: &str) -> ChatRequest {
+    let mut called = Message::assistant("Let me see.");
+    called.tool_calls = ["c1", "c2"]
+        .map(|id| ToolCall {
+            id: id.into(),
+            name: "weather".into(),
+            arguments: r#"{"city":"Bern"}"#.into(),
+            signature: (id == "c1").then(|| signature.to_owned()),
+        })
+        .into();
+    let picture = Image::from_bytes("image/png", b"\x89PNG");
+    let mut request = ask("Hello");
+    request.messages.extend([
+        Message::user("And here?").with_image(picture),
+        called,
+        Message::tool("c1", "sunny"),
+        Message::tool("c2", "rainy"),
+    ]);
+    let parameters = json!({"type": "object", "properties": {"city": {"type": "string"}}});
+    request.tools = vec![ToolSpec::new("weather", "The weather").with_parameters(parameters)];
+    let schema = json!({"type": "object", "properties": {"a": {"type": "string"}},
+        "required": ["a"], "additionalProperties": false});
+    request.output_schema = Some(OutputSchema { name: "answer".into(), schema });
+    request.temperature = Some(0.25);
+    request.max_tokens = Some(9);
+    request
+}
+
+#[tokio::test]
+async fn anthropic_is_asked_in_its_words() {
+    let thought = json!({"type": "thinking", "thinking": "hm", "signature": "c2ln"});
+    let mut request = conversation(&json!([thought]).to_string());
+    request.extra.insert("service_tier".into(), json!("auto"));
+    request.extra.insert("tool_choice".into(), json!({"type": "any"}));
+    let [plain, streamed] = sent(Protocol::Anthropic, &request).await.expect("requests");
+    assert_eq!(plain.path, "/v1/messages");
+    assert_eq!(plain.headers["x-api-key"], KEY);
+    assert_eq!(plain.headers["anthropic-version"], "2023-06-01");
+    let call = |id: &str| json!({"type": "tool_use", "id": id, "name": "weather", "input": {"city": "Bern"}});
+    let result =
+        |id: &str, said: &str| json!({"type": "tool_result", "tool_use_id": id, "content": said});
+    let image = json!({"type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw=="}});
+    let mut expected = json!({
+        "model": "model-1", "stream": false, "system": "Be brief.", "temperature": 0.25,
+        "max_tokens": 9, "service_tier": "auto", "tool_choice": {"type": "any"},
+        "messages": [
+            {"role": "user", "content": "Hello"},
+            {"role": "user", "content": [{"type": "text", "text": "And here?"}, image]},
+            {"role": "assistant", "content": [
+                thought, {"type": "text", "text": "Let me see."}, call("c1"), call("c2")]},
+            {"role": "user", "content": [result("c1", "sunny"), result("c2", "rainy")]},
+        ],
+        "tools": [{"name": "weather", "description": "The weather", "input_schema":
+            {"type": "object", "properties": {"city": {"type": "string"}}}}],
+        "output_config": {"format": {"type": "json_schema", "schema":
+            {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"],
+             "additionalProperties": false}}},
+    });
+    assert_eq!(plain.body, expected);
+    expected["stream"] = json!(true);
+    assert_eq!((streamed.path.as_str(), streamed.body), ("/v1/messages", expected));
+}
+
+#[tokio::test]
+async fn gemini_is_asked_in_its_words() {
+    let mut request = conversation("c2ln");
+    request.extra.insert("safetySettings".into(), json!([]));
+    let [plain, streamed] = sent(Protocol::Gemini, &request).await.expect("requests");
+    assert_eq!(plain.path, "/v1/models/model-1:generateContent");
+    assert_eq!(streamed.path, "/v1/models/model-1:streamGenerateContent?alt=sse");
+    assert_eq!(plain.headers["x-goog-api-key"], KEY);
+    let call = |id: &str| json!({"id": id, "name": "weather", "args": {"city": "Bern"}});
+    let result = |id: &str, said: &str| {
+        json!({"functionResponse": {"id": id, "name": "weather",
+            "response": {"name": "weather", "content": said}}})
+    };
+    let schema = request.output_schema.map(|form| form.schema);
+    let expected = json!({
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "contents": [
+            {"role": "user", "parts": [{"text": "Hello"}]},
+            {"role": "user", "parts": [{"text": "And here?"},
+                {"inline_data": {"mime_type": "image/png", "data": "iVBORw=="}}]},
+            {"role": "model", "parts": [{"text": "Let me see."},
+                {"functionCall": call("c1"), "thoughtSignature": "c2ln"},
+                {"functionCall": call("c2")}]},
+            {"role": "user", "parts": [result("c1", "sunny"), result("c2", "rainy")]},
+        ],
+        "tools": [{"functionDeclarations": [{"name": "weather", "description": "The weather",
+            "parametersJsonSchema":
+                {"type": "object", "properties": {"city": {"type": "string"}}}}]}],
+        "generationConfig": {"temperature": 0.25, "maxOutputTokens": 9,
+            "responseMimeType": "application/json", "responseJsonSchema": schema},
+        "safetySettings": [],
+    });
+    assert_eq!(plain.body, expected);
+    assert_eq!(streamed.body, expected);
+}
+
+#[tokio::test]
+async fn a_signature_of_another_provider_stays_here() {
+    for (protocol, signature) in [(Protocol::Anthropic, "c2ln"), (Protocol::Gemini, "[{}]")] {
+        let [plain, _] = sent(protocol, &conversation(signature)).await.expect("requests");
+        assert!(
+            !plain.body.to_string().contains(&signature.replace('"', "\\\"")),
+            "{}",
+            plain.body
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_model_whose_name_ends_like_an_effort_keeps_it_and_asks_for_none() {
+    for name in ["claude-next-high", "claude-next", "odd::claude-max"] {
+        let mut request = ask("hi");
+        request.model = name.into();
+        let [plain, _] = sent(Protocol::Anthropic, &request).await.expect("requests");
+        assert_eq!(plain.body["model"], name);
+        for effort in ["thinking", "output_config"] {
+            assert!(plain.body.get(effort).is_none(), "{name}: {}", plain.body);
+        }
+    }
+    let mut request = ask("hi");
+    request.model = "gemini-3-pro-high".into();
+    let [plain, _] = sent(Protocol::Gemini, &request).await.expect("requests");
+    assert_eq!(plain.path, "/v1/models/gemini-3-pro-high:generateContent");
+    assert!(plain.body.get("generationConfig").is_none(), "{}", plain.body);
+}
+
+#[tokio::test]
+async fn an_object_of_the_caller_is_completed_and_wins() {
+    let mut request = conversation("");
+    request.extra.insert("generationConfig".into(), json!({"topK": 4, "temperature": 1.5}));
+    request.extra.insert("stream".into(), json!(true));
+    let [plain, _] = sent(Protocol::Gemini, &request).await.expect("requests");
+    let config = &plain.body["generationConfig"];
+    assert_eq!((&config["topK"], &config["temperature"]), (&json!(4), &json!(1.5)));
+    assert_eq!((&config["maxOutputTokens"], plain.body.get("stream")), (&json!(9), None));
+    assert!(config["responseJsonSchema"].is_object());
+
+    request.extra.clear();
+    request.extra.insert("output_config".into(), json!({"effort": "low"}));
+    let [plain, _] = sent(Protocol::Anthropic, &request).await.expect("requests");
+    assert_eq!(plain.body["output_config"]["effort"], "low");
+    assert_eq!(plain.body["output_config"]["format"]["type"], "json_schema");
+}
+
+#[tokio::test]
+async fn a_picture_at_a_url_is_passed_on() {
+    let mut request = ask("");
+    request.messages =
+        vec![Message::user("?").with_image(Image::from_url("https://e.org/a.PNG?x=1"))];
+    let [plain, _] = sent(Protocol::Anthropic, &request).await.expect("requests");
+    let source = json!({"type": "url", "url": "https://e.org/a.PNG?x=1"});
+    assert_eq!(plain.body["messages"][0]["content"][1], json!({"type": "image", "source": source}));
+    let [plain, _] = sent(Protocol::Gemini, &request).await.expect("requests");
+    let file = json!({"mime_type": "image/png", "file_uri": "https://e.org/a.PNG?x=1"});
+    assert_eq!(plain.body["contents"][0]["parts"][1], json!({"file_data": file}));
+}
+
+#[tokio::test]
+async fn what_cannot_be_passed_on_is_refused_by_name() {
+    let picture = Image::from_url("https://e.org/picture");
+    let mut request = ask("hi");
+    request.messages.push(Message::user("?").with_image(picture.clone()));
+    let said = refusal(Protocol::Gemini, &request).await;
+    assert!(said.contains("media type of the picture at \"https://e.org/picture\""), "{said}");
+
+    let mut request = ask("hi");
+    request.model = "models/x?key=1".into();
+    let said = refusal(Protocol::Gemini, &request).await;
+    assert_eq!(said, "\"models/x?key=1\" is no name of a Gemini model");
+
+    for protocol in BOTH {
+        let mut request = ask("hi");
+        request.messages.push(Message::assistant("see").with_image(picture.clone()));
+        let said = refusal(protocol, &request).await;
+        assert_eq!(said, "a picture goes with a message of the user, not of the assistant");
+
+        let mut request = conversation("");
+        request.messages[3].tool_calls[1].arguments = "{\"city\": \"Be".into();
+        let said = refusal(protocol, &request).await;
+        assert_eq!(
+            said,
+            "the arguments of the call \"c2\" of the tool \"weather\" are no JSON object"
+        );
+
+        let mut request = conversation("");
+        request.messages[4].tool_call_id = None;
+        let said = refusal(protocol, &request).await;
+        assert_eq!(said, "the result of a tool names no call in tool_call_id");
+
+        let mut request = conversation("");
+        request.messages[1].tool_calls = vec![ToolCall::default()];
+        let said = refusal(protocol, &request).await;
+        assert_eq!(said, "tools are called by the assistant, not by the user");
+
+        let mut request = ask("hi");
+        let picture = Image::from_url("data:image/png,%89PNG");
+        request.messages.push(Message::user("?").with_image(picture));
+        let said = refusal(protocol, &request).await;
+        assert_eq!(said, "a picture in a data: URL must be of the form data:TYPE;base64,DATA");
+    }
+}
