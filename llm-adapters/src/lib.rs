@@ -14,5 +14,5 @@ pub use genai::{GenAi, Protocol};
 #[cfg(feature = "mock-server")]
 pub use mock_server::MockServer;
 #[cfg(feature = "openai")]
-pub use openai::OpenAi;
+pub use openai::{OpenAi, OpenAiResponses};
 pub use provider::Provider;

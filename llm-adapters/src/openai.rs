@@ -1,28 +1,34 @@
-//! The OpenAI Chat Completions client, for OpenAI and every server that speaks like it.
-//! Invariant: one call is one HTTP request; usage is always asked for; no text that leaves holds the key.
-//! async-openai addresses, signs and writes the request; the answer is read here, leniently.
+//! Clients of OpenAI and of every server that speaks like it: Chat Completions and Responses.
+//! Invariant: one call is one HTTP request; usage is always asked for; no text that leaves holds a key.
+//! Requests are written and answers are read here, leniently, whoever signs them.
 
+mod answer;
+mod chat_completions;
+mod connection;
+mod endpoint;
 mod error;
-mod reply;
-mod request;
+mod facts;
+mod limits;
+mod redactor;
+mod responses;
 mod sse;
 mod stream;
 mod transport;
+mod usage;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_openai::config::Config;
 use async_trait::async_trait;
-use futures::StreamExt;
-use prompt_engine_core::{ChatReply, ChatRequest, ChatStream, Error, LlmClient, LlmError, Result};
-use secrecy::{ExposeSecret, SecretString};
-use tokio::time::Instant;
+use prompt_engine_core::{ChatReply, ChatRequest, ChatStream, LlmClient, LlmError, Result};
+use secrecy::SecretString;
 
-use error::Redactor;
-use transport::{Answer, Transport};
-
-const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
+use chat_completions::ChatCompletions;
+use connection::Connection;
+use endpoint::Endpoint;
+use responses::Responses;
 
 /// A client of the OpenAI Chat Completions API and of every server compatible with it.
 ///
@@ -37,169 +43,170 @@ const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
 /// assert!(OpenAi::new("no-key".into()).with_base_url("127.0.0.1:8080").is_err());
 /// # Ok::<(), prompt_engine_core::Error>(())
 /// ```
-pub struct OpenAi {
-    key: SecretString,
-    base_url: String,
-    provider: String,
-    timeout: Duration,
-    connect_timeout: Duration,
-    first_token_timeout: Option<Duration>,
-    transport: OnceLock<Result<Transport, LlmError>>,
-}
+pub struct OpenAi(Connection);
 
 impl OpenAi {
     /// A client of OpenAI with `api_key`; an empty key sends none, as local servers like it.
     pub fn new(api_key: SecretString) -> Self {
-        // An error says that a provider is installed already, which is as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        Self {
-            key: api_key.expose_secret().trim().into(),
-            base_url: OPENAI_BASE_URL.to_owned(),
-            provider: "openai".to_owned(),
-            timeout: Duration::from_secs(600),
-            connect_timeout: Duration::from_secs(10),
-            first_token_timeout: None,
-            transport: OnceLock::new(),
-        }
+        Self(Connection::new(Endpoint::openai(&api_key)))
+    }
+
+    /// A client whose requests go where those of `client` go, with its base URL, key, organization,
+    /// project, headers and query: OpenAI, Azure, or a [`Config`] of one's own, which is asked again
+    /// for each request.
+    ///
+    /// The client's HTTP client and services cannot be taken out of it, and it would retry in
+    /// silence: requests are sent by an HTTP client of ours, or by that of
+    /// [`OpenAi::with_http_client`].
+    ///
+    /// # Example: a client for Azure
+    /// ```
+    /// use async_openai::{Client, config::AzureConfig};
+    /// use prompt_engine_llm::OpenAi;
+    /// let config = AzureConfig::new()
+    ///     .with_api_base("https://example.openai.azure.com")
+    ///     .with_deployment_id("gpt-4o")
+    ///     .with_api_version("2024-12-01-preview")
+    ///     .with_api_key("key");
+    /// # let http = reqwest_client();
+    /// let client = OpenAi::from_client(&Client::build(http, config)).with_provider_name("azure");
+    /// # fn reqwest_client() -> reqwest::Client {
+    /// #     let _installs_tls = OpenAi::new("".into());
+    /// #     reqwest::Client::new()
+    /// # }
+    /// ```
+    pub fn from_client<C>(client: &async_openai::Client<C>) -> Self
+    where
+        C: Config + Clone + 'static,
+    {
+        Self(Connection::new(Endpoint::Handed(Arc::new(client.config().clone()))))
     }
 
     /// The same client for the server at `url`, the part before `/chat/completions`.
     ///
     /// # Errors
-    /// `Invalid`, naming the URL, unless it is an `http` or `https` URL without query and fragment.
+    /// `Invalid`, naming the URL, unless it is an `http` or `https` URL without query and fragment,
+    /// and after [`OpenAi::from_client`].
     pub fn with_base_url(mut self, url: &str) -> Result<Self> {
-        let refuse = |why: &str| {
-            Err(Error::invalid(format!("{url:?} is no base URL of a model server: {why}")))
-        };
-        let parsed = match reqwest::Url::parse(url.trim()) {
-            Ok(parsed) => parsed,
-            Err(why) => return refuse(&why.to_string()),
-        };
-        if !matches!(parsed.scheme(), "http" | "https") {
-            return refuse("it must begin with http:// or https://");
-        }
-        if parsed.query().is_some() || parsed.fragment().is_some() {
-            return refuse("it must have no query and no fragment");
-        }
-        self.base_url = parsed.as_str().trim_end_matches('/').to_owned();
-        self.transport = OnceLock::new();
-        Ok(self)
+        self.0.endpoint = self.0.endpoint.at(url)?;
+        Ok(Self(self.0.changed()))
     }
 
     /// The same client with the provider's name that records and prices use; `openai` by default.
     #[must_use]
     pub fn with_provider_name(mut self, name: impl Into<String>) -> Self {
-        self.provider = name.into();
+        self.0.provider = name.into();
         self
     }
 
     /// The same client with the most time that a call may take, streaming included; 600 s by default.
     #[must_use]
     pub fn with_timeout(mut self, total: Duration) -> Self {
-        self.timeout = total;
+        self.0.timeout = total;
         self
     }
 
-    /// The same client with the most time that connecting may take; 10 s by default.
+    /// The same client with the most time that connecting may take; 10 s by default. An HTTP client
+    /// of one's own has its own.
     #[must_use]
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self.transport = OnceLock::new();
-        self
+        self.0.connect_timeout = timeout;
+        Self(self.0.changed())
     }
 
     /// The same client with the most time from a request to the first token of its stream;
     /// by default only the total limits it.
     #[must_use]
     pub fn with_first_token_timeout(mut self, timeout: Duration) -> Self {
-        self.first_token_timeout = Some(timeout);
+        self.0.first_token_timeout = Some(timeout);
         self
     }
 
-    fn transport(&self) -> Result<&Transport, LlmError> {
-        self.transport
-            .get_or_init(|| Transport::new(&self.base_url, &self.key, self.connect_timeout))
-            .as_ref()
-            .map_err(Clone::clone)
+    /// The same client, sending through `http`: its proxies, certificates and connections.
+    ///
+    /// What it repeats or follows on its own is then sent more than once and seen once: set
+    /// `redirect::Policy::none()` and `retry::never()`, as clients of ours have it. Secrets among
+    /// its default headers are not known here, and not redacted where a server echoes them.
+    #[must_use]
+    pub fn with_http_client(mut self, http: reqwest::Client) -> Self {
+        self.0.http = Some(http);
+        self
     }
 
-    /// Sends the request, once, and hands back a successful answer whose body is not yet read.
-    async fn send(
-        &self,
-        request: &ChatRequest,
-        streamed: bool,
-        limits: Limits,
-    ) -> Result<(Answer, Arc<Redactor>), LlmError> {
-        let transport = self.transport()?;
-        let body = request::body(request, streamed, self.base_url == OPENAI_BASE_URL);
-        let redactor = Arc::new(Redactor::new(self.key.clone()));
-        let mut answer = limits.hold(transport.post(&body)).await??;
-        if answer.status().is_success() {
-            return Ok((answer, redactor));
-        }
-        let text = limits.hold(answer.text()).await??;
-        Err(error::from_answer(answer.status().as_u16(), answer.headers(), &text, &redactor))
+    /// The client of the Responses API of the same server, with the same settings.
+    pub fn responses(self) -> OpenAiResponses {
+        OpenAiResponses(self.0)
     }
 }
 
 #[async_trait]
 impl LlmClient for OpenAi {
     fn provider(&self) -> &str {
-        &self.provider
+        &self.0.provider
     }
 
     async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
-        let limits = Limits::new(self.timeout, None);
-        let (mut answer, redactor) = self.send(request, false, limits).await?;
-        let text = limits.hold(answer.text()).await??;
-        reply::parse(&text, answer.headers(), &redactor)
+        self.0.chat::<ChatCompletions>(request).await
     }
 
     async fn stream(&self, request: &ChatRequest) -> Result<ChatStream, LlmError> {
-        let limits = Limits::new(self.timeout, self.first_token_timeout);
-        let (answer, redactor) = self.send(request, true, limits).await?;
-        Ok(stream::events(answer, limits, redactor).boxed())
+        self.0.stream::<ChatCompletions>(request).await
     }
 }
 
 impl fmt::Debug for OpenAi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenAi")
-            .field("provider", &self.provider)
-            .field("base_url", &self.base_url)
-            .finish_non_exhaustive()
+        self.0.fmt_as("OpenAi", f)
     }
 }
 
-/// The times by which one call must have its first token and its end.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    start: Instant,
-    total: Duration,
-    first_token: Option<Duration>,
+/// A client of the OpenAI Responses API. Settings are those of [`OpenAi`]: make one and take its
+/// [`OpenAi::responses`].
+///
+/// - Each request holds the whole conversation, and `store: false`: OpenAI keeps responses for 30 days
+///   otherwise, which those who come from Chat Completions do not expect and nothing here needs.
+///   `store`, or what builds on stored responses (`background`, `conversation`,
+///   `previous_response_id`), in [`ChatRequest::extra`] leaves that to the server.
+/// - Tools are not strict and a schema is, as in Chat Completions.
+/// - The finish reason is why a response is incomplete, such as `max_output_tokens`, and else its
+///   status: `completed`, or `queued` for one that is made in the background and has no answer yet.
+/// - With `include: ["reasoning.encrypted_content"]` in `extra`, reasoning comes with the tool call that
+///   it led to, as its signature, and goes back with it.
+///
+/// # Example: the same server, the other API
+/// ```
+/// use prompt_engine_core::LlmClient as _;
+/// use prompt_engine_llm::OpenAi;
+/// let client = OpenAi::new("no-key".into()).with_base_url("http://127.0.0.1:8080/v1")?.responses();
+/// assert_eq!(client.provider(), "openai");
+/// # Ok::<(), prompt_engine_core::Error>(())
+/// ```
+pub struct OpenAiResponses(Connection);
+
+impl OpenAiResponses {
+    /// A client of OpenAI with `api_key`.
+    pub fn new(api_key: SecretString) -> Self {
+        OpenAi::new(api_key).responses()
+    }
 }
 
-impl Limits {
-    fn new(total: Duration, first_token: Option<Duration>) -> Self {
-        Self { start: Instant::now(), total, first_token }
+#[async_trait]
+impl LlmClient for OpenAiResponses {
+    fn provider(&self) -> &str {
+        &self.0.provider
     }
 
-    /// The same limits once the first token is there.
-    fn after_first_token(mut self) -> Self {
-        self.first_token = None;
-        self
+    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
+        self.0.chat::<Responses>(request).await
     }
 
-    /// Waits for `work` as long as the nearer limit allows.
-    async fn hold<T>(&self, work: impl Future<Output = T>) -> Result<T, LlmError> {
-        let (limit, what) = match self.first_token {
-            Some(first) if first < self.total => (first, "no first token"),
-            _ => (self.total, "no complete answer"),
-        };
-        // A limit beyond what the clock can hold is no limit.
-        let Some(deadline) = self.start.checked_add(limit) else { return Ok(work.await) };
-        tokio::time::timeout_at(deadline, work)
-            .await
-            .map_err(|_| error::timeout(format!("{what} from the model within {limit:?}")))
+    async fn stream(&self, request: &ChatRequest) -> Result<ChatStream, LlmError> {
+        self.0.stream::<Responses>(request).await
+    }
+}
+
+impl fmt::Debug for OpenAiResponses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt_as("OpenAiResponses", f)
     }
 }

@@ -1,50 +1,16 @@
 //! What went wrong, as an [`LlmError`]: from the status, the provider's code, and only then its text.
-//! Invariant: whatever the server says passes the [`Redactor`], so that no error holds the key.
+//! Invariant: whatever the server says passes the redactor, so that no error holds a key.
 
-use std::time::Duration;
-
+use chrono::Utc;
 use prompt_engine_core::error::BoxError;
 use prompt_engine_core::{ErrorCategory, LlmError};
-use reqwest::header::HeaderMap;
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::transport::header;
-
-/// Takes the key out of what a server echoes.
-#[derive(Debug)]
-pub(super) struct Redactor(SecretString);
-
-impl Redactor {
-    pub(super) fn new(key: SecretString) -> Self {
-        Self(key)
-    }
-
-    pub(super) fn text(&self, text: &str) -> String {
-        let key = self.0.expose_secret();
-        // A key this short is a placeholder, and a part of ordinary words.
-        if key.len() < 4 { text.to_owned() } else { text.replace(key, "[redacted]") }
-    }
-
-    fn value(&self, value: &Value) -> Value {
-        match value {
-            Value::String(text) => Value::String(self.text(text)),
-            Value::Array(items) => items.iter().map(|item| self.value(item)).collect(),
-            Value::Object(fields) => {
-                fields.iter().map(|(name, item)| (self.text(name), self.value(item))).collect()
-            }
-            other => other.clone(),
-        }
-    }
-}
+use super::answer::Head;
 
 /// The error of an answer that is no success.
-pub(super) fn from_answer(
-    status: u16,
-    headers: &HeaderMap,
-    body: &str,
-    redactor: &Redactor,
-) -> LlmError {
+pub(super) fn from_answer(body: &str, head: &Head) -> LlmError {
+    let status = head.status;
     let value: Value = serde_json::from_str(body).unwrap_or(Value::Null);
     let said = Said::read(&value);
     let mut message = match said.message {
@@ -54,45 +20,48 @@ pub(super) fn from_answer(
             text => format!("the server answered HTTP {status}: {text}"),
         },
     };
-    if let (300..=399, Some(place)) = (status, header(headers, "location")) {
+    if let (300..=399, Some(place)) = (status, head.header("location")) {
         message = format!("the server answered HTTP {status} and points to {place}");
     }
-    let mut error = LlmError::new(category(Some(status), &said), redactor.text(&message))
+    let error = LlmError::new(category(Some(status), &said), head.redactor.text(&message))
         .with_http_status(status)
-        .with_metadata(metadata(headers, &value, redactor));
-    if let Some(code) = said.code.or(said.kind) {
-        error = error.with_code(redactor.text(code));
-    }
-    match retry_after(headers) {
+        .with_metadata(metadata(&value, head));
+    let error = with_code(error, &said, head);
+    match head.retry_after(Utc::now()) {
         Some(wait) => error.with_retry_after(wait),
         None => error,
     }
 }
 
 /// The error that `value`, a frame of a stream or the body of a success, reports.
-pub(super) fn from_frame(value: &Value, headers: &HeaderMap, redactor: &Redactor) -> LlmError {
+pub(super) fn from_value(value: &Value, head: &Head) -> LlmError {
     let said = Said::read(value);
     let message = said.message.map_or_else(|| excerpt(&value.to_string()), str::to_owned);
-    let mut error = LlmError::new(category(None, &said), redactor.text(&message))
-        .with_metadata(metadata(headers, value, redactor));
-    if let Some(status) = said.status {
-        error = error.with_http_status(status);
+    let error = LlmError::new(category(None, &said), head.redactor.text(&message))
+        .with_metadata(metadata(value, head));
+    let error = with_code(error, &said, head);
+    match said.status {
+        Some(status) => error.with_http_status(status),
+        None => error,
     }
+}
+
+fn with_code(error: LlmError, said: &Said<'_>, head: &Head) -> LlmError {
     match said.code.or(said.kind) {
-        Some(code) => error.with_code(redactor.text(code)),
+        Some(code) => error.with_code(head.redactor.text(code)),
         None => error,
     }
 }
 
 /// A request that never became one.
-pub(super) fn unsent(source: impl Into<BoxError>) -> LlmError {
+fn unsent(source: impl Into<BoxError>) -> LlmError {
     LlmError::new(ErrorCategory::InvalidRequest, "the request cannot be written")
         .with_source(source)
 }
 
 /// A request that got no answer.
-pub(super) fn from_reqwest(source: reqwest::Error, base_url: &str) -> LlmError {
-    let place = reqwest::Url::parse(base_url).map_or_else(
+pub(super) fn from_reqwest(source: reqwest::Error, url: &str) -> LlmError {
+    let place = reqwest::Url::parse(url).map_or_else(
         |_| "the server".to_owned(),
         |url| match (url.host_str(), url.port_or_known_default()) {
             (Some(host), Some(port)) => format!("{host}:{port}"),
@@ -100,7 +69,8 @@ pub(super) fn from_reqwest(source: reqwest::Error, base_url: &str) -> LlmError {
         },
     );
     if source.is_timeout() {
-        return timeout(format!("no connection to {place} in time"));
+        let what = if source.is_connect() { "no connection to" } else { "no answer from" };
+        return timeout(format!("{what} {place} in time"));
     }
     if source.is_builder() {
         return unsent(source.without_url());
@@ -115,7 +85,11 @@ pub(super) fn from_reqwest(source: reqwest::Error, base_url: &str) -> LlmError {
 
 /// A body that ended before its end.
 pub(super) fn broken(source: reqwest::Error) -> LlmError {
-    cut_short().with_source(source.without_url())
+    let error = match source.is_timeout() {
+        true => timeout("the answer did not go on in time".to_owned()),
+        false => cut_short(),
+    };
+    error.with_source(source.without_url())
 }
 
 /// An answer that is not whole.
@@ -127,6 +101,12 @@ pub(super) fn cut_short() -> LlmError {
 /// A limit of ours that passed.
 pub(super) fn timeout(message: String) -> LlmError {
     LlmError::new(ErrorCategory::Timeout, message)
+}
+
+/// A success whose body holds no `what`.
+pub(super) fn no_answer(what: &str, body: &str, head: &Head) -> LlmError {
+    unreadable(&format!("the server's answer is no {what}"), &head.redactor.text(body))
+        .with_http_status(head.status)
 }
 
 /// A success that cannot be read; `body` must be redacted.
@@ -165,7 +145,9 @@ impl<'v> Said<'v> {
         });
         let named = |text: &&str| text.parse::<u64>().is_err();
         let code = text("code").filter(named).or_else(|| text("status").filter(named));
-        Self { message, code, kind: text("type").filter(named), status }
+        // A frame of that type, which says nothing more.
+        let kind = text("type").filter(named).filter(|kind| *kind != "error");
+        Self { message, code, kind, status }
     }
 }
 
@@ -180,10 +162,18 @@ fn category(status: Option<u16>, said: &Said<'_>) -> ErrorCategory {
     if word(&["insufficient_quota", "insufficient_balance", "billing", "payment_required"]) {
         return C::Billing;
     }
-    if word(&["context_length", "too_many_prompt_tokens", "exceed_context_size"]) {
+    if word(&[
+        "context_length",
+        "too_many_prompt_tokens",
+        "exceed_context_size",
+        "tokens_limit_reached",
+    ]) {
         return C::ContextLength;
     }
-    if word(&["content_filter", "content_policy", "contentfilter", "responsibleaipolicy"]) {
+    if word(&["content_filter", "_policy", "contentfilter", "responsibleaipolicy"]) {
+        return C::ContentFilter;
+    }
+    if word(&["invalid_prompt"]) && text(&["policy", "policies"]) {
         return C::ContentFilter;
     }
     if word(&["rate_limit"]) {
@@ -192,7 +182,7 @@ fn category(status: Option<u16>, said: &Said<'_>) -> ErrorCategory {
     if word(&["invalid_api_key", "authentication_error"]) {
         return C::Authentication;
     }
-    if word(&["overloaded"]) {
+    if word(&["overloaded", "slow_down"]) {
         return C::Overloaded;
     }
     match status.or(said.status) {
@@ -201,12 +191,14 @@ fn category(status: Option<u16>, said: &Said<'_>) -> ErrorCategory {
         Some(403) => C::Permission,
         Some(408 | 504 | 522 | 524) => C::Timeout,
         Some(429) => C::RateLimit,
-        Some(503 | 529) => C::Overloaded,
+        // 498: Groq has no capacity for the flex tier.
+        Some(498 | 503 | 529) => C::Overloaded,
         Some(400 | 413 | 422)
             if text(&[
-                "maximum context length",
                 "context length",
                 "context window",
+                "maximum prompt length",
+                "maximum number of tokens",
                 "prompt is too long",
                 "too many tokens",
             ]) =>
@@ -218,31 +210,19 @@ fn category(status: Option<u16>, said: &Said<'_>) -> ErrorCategory {
         None if word(&["permission"]) => C::Permission,
         None if word(&["timeout"]) => C::Timeout,
         None if text(&["maximum context length"]) => C::ContextLength,
-        None if word(&["invalid_request", "not_found", "tool_use_failed"]) => C::InvalidRequest,
+        // A response that failed for its input says `invalid_prompt` or `image_parse_error`.
+        None if word(&["invalid_", "not_found", "tool_use_failed", "image"]) => C::InvalidRequest,
         None if words.iter().all(String::is_empty) && text(&["rate limit"]) => C::RateLimit,
         None if words.iter().all(String::is_empty) && text(&["overloaded"]) => C::Overloaded,
         None => C::Server,
     }
 }
 
-/// `retry-after-ms` or `retry-after` in seconds; a date, which no model server is known to send, is ignored.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name| header(headers, name)?.trim().parse::<f64>().ok();
-    let seconds = match number("retry-after-ms") {
-        Some(ms) => ms / 1000.0,
-        None => number("retry-after")?,
-    };
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
-fn metadata(headers: &HeaderMap, value: &Value, redactor: &Redactor) -> Value {
-    let mut fields = Map::new();
-    if let Some(id) = header(headers, "x-request-id") {
-        fields.insert("request_id".into(), json!(redactor.text(id)));
-    }
+fn metadata(value: &Value, head: &Head) -> Value {
+    let mut fields: Map<String, Value> = head.request_id().into_iter().collect();
     if !value.is_null() {
         let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
-        fields.insert("error".into(), redactor.value(error));
+        fields.insert("error".into(), head.redactor.value(error));
     }
     if fields.is_empty() { Value::Null } else { Value::Object(fields) }
 }
@@ -259,6 +239,9 @@ fn excerpt(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::redactor::Redactor;
     use super::*;
 
     #[test]
@@ -292,9 +275,9 @@ mod tests {
             (502, Value::Null, C::Server),
             (520, Value::Null, C::Server),
         ];
-        let redactor = Redactor::new("".into());
         for (status, body, expected) in cases {
-            let error = from_answer(status, &HeaderMap::new(), &body.to_string(), &redactor);
+            let head = Head { status, ..Head::default() };
+            let error = from_answer(&body.to_string(), &head);
             assert_eq!(error.category(), expected, "{status} {body}");
             assert_eq!(error.http_status(), Some(status));
         }
@@ -314,16 +297,17 @@ mod tests {
             (json!({"error": {"type": "server_error"}}), C::Server),
         ];
         for (frame, expected) in cases {
-            let error = from_frame(&frame, &HeaderMap::new(), &Redactor::new("".into()));
+            let error = from_value(&frame, &Head::default());
             assert_eq!(error.category(), expected, "{frame}");
         }
     }
 
     #[test]
     fn an_echoed_key_is_nowhere_in_the_error() {
-        let redactor = Redactor::new("sk-secret".into());
+        let redactor = Redactor::new(["sk-secret".into()]);
+        let head = Head { status: 401, redactor, ..Head::default() };
         let body = r#"{"error":{"message":"wrong key sk-secret","param":"sk-secret"}}"#;
-        let error = from_answer(401, &HeaderMap::new(), body, &redactor);
+        let error = from_answer(body, &head);
         assert_eq!(error.message(), "wrong key [redacted]");
         assert!(!format!("{error:?}").contains("sk-secret"));
     }

@@ -1,39 +1,77 @@
-//! A streamed answer, frame by frame, as [`StreamEvent`]s.
-//! Invariant: ends with exactly one `End` or one error. `[DONE]` or a finish reason makes an answer
-//! whole; bytes that end without either are a broken connection. Nothing runs once it is dropped.
+//! A streamed answer, frame by frame, as [`StreamEvent`]s: what both APIs have in common.
+//! Invariant: ends with exactly one `End` or one error; bytes that end before the answer is whole are
+//! a broken connection. Nothing runs once it is dropped.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use futures::{Stream, stream};
-use prompt_engine_core::{LlmError, StreamEvent};
+use prompt_engine_core::{ChatReply, LlmError, StreamEvent};
 use serde_json::Value;
 
-use super::Limits;
-use super::error::{self, Redactor};
-use super::reply::{self, Facts, Tools};
+use super::answer::{Answer, Head, MAX_BYTES};
+use super::connection::Api;
+use super::error;
+use super::facts::{has_error, text};
+use super::limits::Limits;
 use super::sse::{Event, Parser};
-use super::transport::{Answer, MAX_BYTES};
+
+/// The most bytes of a stream: several times what the longest answers take.
+const MAX_STREAM_BYTES: usize = 4 * MAX_BYTES;
+
+/// Puts a reply together from the frames of a stream.
+pub(super) trait Frames: Default + Send + 'static {
+    /// Takes in a frame that reports no error. What is to be seen of it goes to the end of `ready`.
+    fn take(
+        &mut self,
+        frame: &Frame<'_>,
+        head: &Head,
+        ready: &mut VecDeque<StreamEvent>,
+    ) -> Result<Step, LlmError>;
+
+    /// The reply, where what was taken in is whole.
+    fn finish(&mut self, end: End, head: &Head) -> Option<ChatReply>;
+}
+
+/// One frame: a JSON value, its text, and its event's name, empty if it has none.
+pub(super) struct Frame<'f> {
+    pub(super) name: &'f str,
+    pub(super) raw: &'f str,
+    pub(super) value: &'f Value,
+}
+
+/// How an answer stands after a frame.
+pub(super) enum Step {
+    /// It goes on.
+    More,
+    /// It goes on, and the model has said something.
+    Token,
+    /// It is whole.
+    Whole,
+}
+
+/// What a stream ended with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// A frame that says so.
+    Said,
+    /// The end of the bytes.
+    Closed,
+}
 
 /// The events of `answer`.
-pub(super) fn events(
+pub(super) fn events<A: Api>(
     answer: Answer,
     limits: Limits,
-    redactor: Arc<Redactor>,
 ) -> impl Stream<Item = Result<StreamEvent, LlmError>> + Send + 'static {
-    let reader = Reader {
+    let reader = Reader::<A> {
         answer: Some(answer),
         limits,
-        redactor,
         parser: Parser::default(),
         start: Vec::new(),
+        bytes: 0,
         ready: VecDeque::new(),
         started: false,
-        answered: false,
-        text: None,
-        tools: Tools::default(),
-        facts: Facts::default(),
-        finish_reason: None,
+        frames: A::Frames::default(),
     };
     stream::unfold(reader, |mut reader| async move {
         let event = reader.next().await?;
@@ -41,164 +79,120 @@ pub(super) fn events(
     })
 }
 
-struct Reader {
+struct Reader<A: Api> {
     /// Gone once the answer is whole or has failed.
     answer: Option<Answer>,
     limits: Limits,
-    redactor: Arc<Redactor>,
     parser: Parser,
     /// The first bytes, to quote where they are no stream of events.
     start: Vec<u8>,
+    bytes: usize,
     ready: VecDeque<StreamEvent>,
     started: bool,
-    /// Whether any frame held a choice.
-    answered: bool,
-    text: Option<String>,
-    tools: Tools,
-    facts: Facts,
-    finish_reason: Option<String>,
+    frames: A::Frames,
 }
 
-impl Reader {
+impl<A: Api> Reader<A> {
     async fn next(&mut self) -> Option<Result<StreamEvent, LlmError>> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Some(Ok(event));
             }
             let mut answer = self.answer.take()?;
-            let step = match self.parser.events.pop_front() {
-                Some(event) => self.take_in(event, &answer),
-                None if answer.is_json() => self.read_whole(&mut answer).await,
+            let reply = match self.parser.events.pop_front() {
+                Some(event) => self.take_in(&event, &answer.head),
+                None if answer.is_json() => self.read_whole(&mut answer).await.map(Some),
                 None => self.read_more(&mut answer).await,
             };
-            match step {
-                Ok(Step::More) => self.answer = Some(answer),
-                Ok(Step::Whole) => self.end(&answer),
-                Ok(Step::Ended) => {}
-                Err(error) => return Some(Err(error)),
+            match reply {
+                Ok(Some(reply)) => self.ready.push_back(StreamEvent::End(Box::new(reply))),
+                Ok(None) => self.answer = Some(answer),
+                Err(error) => return Some(Err(answer.head.mark(error))),
             }
         }
     }
 
-    async fn read_more(&mut self, answer: &mut Answer) -> Result<Step, LlmError> {
-        if let Some(chunk) = self.limits.hold(answer.chunk()).await?? {
-            let bytes = chunk.as_ref();
-            if self.start.len() < 1024 {
-                self.start.extend_from_slice(&bytes[..bytes.len().min(1024)]);
-            }
-            self.parser.push(bytes);
-            if self.parser.pending() > MAX_BYTES {
-                return Err(error::unreadable("a frame of the stream is longer than 64 MiB", ""));
-            }
-            return Ok(Step::More);
+    async fn read_more(&mut self, answer: &mut Answer) -> Result<Option<ChatReply>, LlmError> {
+        let Some(chunk) = self.limits.hold(answer.chunk()).await?? else {
+            return self.close(&answer.head).map(Some);
+        };
+        let bytes = chunk.as_ref();
+        if self.start.len() < 1024 {
+            self.start.extend_from_slice(&bytes[..bytes.len().min(1024)]);
         }
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        self.parser.push(bytes);
+        if self.parser.pending() > MAX_BYTES {
+            return Err(error::unreadable("a frame of the stream is longer than 64 MiB", ""));
+        }
+        if self.bytes > MAX_STREAM_BYTES {
+            return Err(error::unreadable("the stream is longer than 256 MiB", ""));
+        }
+        Ok(None)
+    }
+
+    /// The reply, where the bytes that ended hold one.
+    fn close(&mut self, head: &Head) -> Result<ChatReply, LlmError> {
         self.parser.finish();
         while let Some(event) = self.parser.events.pop_front() {
             // What a closed connection left of a frame is no frame.
             let whole =
                 event.data.trim() == "[DONE]" || serde_json::from_str::<Value>(&event.data).is_ok();
-            if whole && matches!(self.take_in(event, answer)?, Step::Whole) {
-                return Ok(Step::Whole);
+            if whole && let Some(reply) = self.take_in(&event, head)? {
+                return Ok(reply);
             }
         }
-        if self.finish_reason.is_some() {
-            return Ok(Step::Whole);
+        if let Some(reply) = self.frames.finish(End::Closed, head) {
+            return Ok(reply);
         }
         let start = String::from_utf8_lossy(&self.start);
-        if self.started || self.start.is_empty() || start.lines().any(|l| l.starts_with("data:")) {
+        let framed = |line: &str| line.starts_with("data:") || line.starts_with("event:");
+        if self.start.is_empty() || start.lines().any(framed) {
             return Err(error::cut_short());
         }
-        let message = "the server's answer is no stream of chat completions";
-        Err(error::unreadable(message, &self.redactor.text(&start)).with_http_status(200))
+        Err(error::no_answer(&format!("stream of a {}", A::ANSWER), &start, head))
     }
 
     /// A server that does not stream answers with one JSON value.
-    async fn read_whole(&mut self, answer: &mut Answer) -> Result<Step, LlmError> {
+    async fn read_whole(&mut self, answer: &mut Answer) -> Result<ChatReply, LlmError> {
         let body = self.limits.hold(answer.text()).await??;
-        let reply = reply::parse(&body, answer.headers(), &self.redactor)?;
-        let id = reply.metadata.get("id").and_then(Value::as_str).map(str::to_owned);
+        let reply = A::reply(&body, &answer.head)?;
+        let id = text(&reply.metadata, "id").map(str::to_owned);
         self.ready.push_back(StreamEvent::Started { model: reply.model.clone(), id });
         if let Some(text) = reply.content.clone().filter(|text| !text.is_empty()) {
             self.ready.push_back(StreamEvent::Text(text));
         }
-        self.ready.push_back(StreamEvent::End(Box::new(reply)));
-        Ok(Step::Ended)
+        Ok(reply)
     }
 
-    fn take_in(&mut self, event: Event, answer: &Answer) -> Result<Step, LlmError> {
-        let data = event.data.trim();
-        if data == "[DONE]" {
-            if self.answered {
-                return Ok(Step::Whole);
-            }
-            return Err(error::unreadable("the stream held no answer", ""));
+    /// The reply, once `event` makes it whole.
+    fn take_in(&mut self, event: &Event, head: &Head) -> Result<Option<ChatReply>, LlmError> {
+        let raw = event.data.trim();
+        if raw == "[DONE]" {
+            return match self.frames.finish(End::Said, head) {
+                Some(reply) => Ok(Some(reply)),
+                None if self.started => Err(error::cut_short()),
+                None => Err(error::unreadable("the stream held no answer", "")),
+            };
         }
-        if data.is_empty() {
-            return Ok(Step::More);
+        if raw.is_empty() {
+            return Ok(None);
         }
-        let frame: Value = serde_json::from_str(data).map_err(|_| {
-            error::unreadable("a frame of the stream is no JSON", &self.redactor.text(data))
+        let value: Value = serde_json::from_str(raw).map_err(|_| {
+            error::unreadable("a frame of the stream is no JSON", &head.redactor.text(raw))
         })?;
-        if event.name == "error" || reply::has_error(&frame) {
-            return Err(error::from_frame(&frame, answer.headers(), &self.redactor));
+        let frame = Frame { name: text(&value, "type").unwrap_or(&event.name), raw, value: &value };
+        if frame.name == "error" || event.name == "error" || has_error(&value) {
+            return Err(error::from_value(&value, head));
         }
-        self.facts.note(&frame, data);
-        let choices = frame.get("choices").and_then(Value::as_array);
-        if !self.started && (self.facts.id.is_some() || choices.is_some_and(|c| !c.is_empty())) {
-            self.started = true;
-            let (model, id) = (self.facts.model.clone(), self.facts.id.clone());
-            self.ready.push_back(StreamEvent::Started { model, id });
-        }
-        // Further choices are asked for with `n`; the first is the answer.
-        let first = |choice: &&Value| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
-        for choice in choices.into_iter().flatten().filter(first) {
-            if reply::has_error(choice) {
-                return Err(error::from_frame(choice, answer.headers(), &self.redactor));
-            }
-            self.take_choice(choice);
-        }
-        Ok(Step::More)
-    }
-
-    fn take_choice(&mut self, choice: &Value) {
-        self.answered = true;
-        if let Some(reason) = reply::text(choice, "finish_reason") {
-            self.finish_reason = Some(reason.to_owned());
-        }
-        let Some(delta) = choice.get("delta") else { return };
-        let mut token = ["reasoning", "reasoning_content"]
-            .iter()
-            .any(|name| reply::text(delta, name).is_some());
-        if let Some(text) = reply::content(delta).filter(|text| !text.is_empty()) {
-            self.text.get_or_insert_default().push_str(&text);
-            self.ready.push_back(StreamEvent::Text(text));
-            token = true;
-        }
-        if let Some(refusal) = reply::text(delta, "refusal") {
-            self.facts.refusal.get_or_insert_default().push_str(refusal);
-            token = true;
-        }
-        self.tools.note(delta);
-        if token || !self.tools.is_empty() {
+        let step = self.frames.take(&frame, head, &mut self.ready)?;
+        self.started |= !self.ready.is_empty();
+        if !matches!(step, Step::More) {
             self.limits = self.limits.after_first_token();
         }
+        Ok(match step {
+            Step::Whole => self.frames.finish(End::Said, head),
+            Step::More | Step::Token => None,
+        })
     }
-
-    fn end(&mut self, answer: &Answer) {
-        let facts = std::mem::take(&mut self.facts);
-        let tools = std::mem::take(&mut self.tools);
-        let reason = self.finish_reason.as_deref();
-        let reply = facts.reply(self.text.take(), tools, reason, answer.headers());
-        self.ready.push_back(StreamEvent::End(Box::new(reply)));
-    }
-}
-
-/// How an answer stands after a frame.
-enum Step {
-    /// It goes on.
-    More,
-    /// It is whole, and its end is not yet handed out.
-    Whole,
-    /// Its end is handed out.
-    Ended,
 }

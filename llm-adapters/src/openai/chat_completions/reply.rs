@@ -1,0 +1,129 @@
+//! A Chat Completions answer as a [`ChatReply`], from whatever shape compatible servers give it.
+//! Invariant: an odd field never fails a reply; only an answer without any choice does.
+
+use prompt_engine_core::{ChatReply, LlmError, ToolCall};
+use serde_json::Value;
+
+use super::super::answer::Head;
+use super::super::error;
+use super::super::facts::{Facts, has_error, text};
+
+/// The reply in the body of a success.
+pub(super) fn parse(body: &str, head: &Head) -> Result<ChatReply, LlmError> {
+    let unreadable = || error::no_answer("chat completion", body, head);
+    let value: Value = serde_json::from_str(body).map_err(|_| unreadable())?;
+    if has_error(&value) {
+        return Err(error::from_value(&value, head));
+    }
+    let choice = value.pointer("/choices/0").ok_or_else(unreadable)?;
+    if has_error(choice) {
+        return Err(error::from_value(choice, head));
+    }
+    let empty = Value::Null;
+    let message = choice.get("message").unwrap_or(&empty);
+    let mut facts = Facts::default();
+    facts.note(&value, body);
+    let mut tools = Tools::default();
+    tools.note(message);
+    facts.refusal = text(message, "refusal").map(str::to_owned);
+    Ok(facts.reply(content(message), tools.into_calls(), text(choice, "finish_reason"), head))
+}
+
+/// The text of a message or of a delta: a string, or the text parts of a list.
+pub(super) fn content(message: &Value) -> Option<String> {
+    match message.get("content")? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(parts) => {
+            Some(parts.iter().filter_map(|part| part.get("text")?.as_str()).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Tool calls, put together from one message or from the deltas of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Tools {
+    calls: Vec<(Option<u64>, ToolCall)>,
+}
+
+impl Tools {
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    pub(super) fn into_calls(self) -> Vec<ToolCall> {
+        self.calls.into_iter().map(|(_, call)| call).collect()
+    }
+
+    /// Notes the tool calls of a message or of a delta.
+    pub(super) fn note(&mut self, message: &Value) {
+        for part in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+            let id = text(part, "id");
+            let function = part.get("function").unwrap_or(part);
+            let call = self.place(part.get("index").and_then(Value::as_u64), id);
+            if let Some(id) = id {
+                id.clone_into(&mut call.id);
+            }
+            add_function(call, function);
+        }
+        // The form before tools; some servers still speak it.
+        if let Some(function) = message.get("function_call").filter(|call| call.is_object()) {
+            add_function(self.place(Some(0), None), function);
+        }
+    }
+
+    /// The call that a part belongs to: that of its index; without one, a new call where the part
+    /// brings an id, else the latest.
+    fn place(&mut self, index: Option<u64>, id: Option<&str>) -> &mut ToolCall {
+        let known = match (index, id) {
+            (Some(_), _) => self.calls.iter().position(|(at, _)| *at == index),
+            (None, Some(id)) => self.calls.iter().position(|(_, call)| call.id == id),
+            (None, None) => self.calls.len().checked_sub(1),
+        };
+        let at = known.unwrap_or_else(|| {
+            self.calls.push((index, ToolCall::default()));
+            self.calls.len() - 1
+        });
+        &mut self.calls[at].1
+    }
+}
+
+fn add_function(call: &mut ToolCall, function: &Value) {
+    if let Some(name) = text(function, "name") {
+        name.clone_into(&mut call.name);
+    }
+    match function.get("arguments") {
+        Some(Value::String(part)) => call.arguments.push_str(part),
+        Some(whole @ Value::Object(_)) => call.arguments = whole.to_string(),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<ChatReply, LlmError> {
+        parse(body, &Head::default())
+    }
+
+    #[test]
+    fn odd_fields_do_not_break_a_reply() {
+        let body = r#"{"id":7,"model":null,"choices":[{"index":"0","message":{"content":[
+            {"type":"thinking"},{"type":"text","text":"a"},{"type":"text","text":"b"}],
+            "tool_calls":[{"function":{"name":"f","arguments":{"x":1}}}]},"finish_reason":3}],
+            "usage":{"prompt_tokens":-1,"completion_tokens":"4"}}"#;
+        let reply = read(body).expect("a reply");
+        assert_eq!(reply.content.as_deref(), Some("ab"));
+        assert_eq!(reply.tool_calls[0].arguments, r#"{"x":1}"#);
+        let tokens = reply.tokens.expect("tokens");
+        assert_eq!(tokens.output, 4);
+        assert!(tokens.check().is_err());
+    }
+
+    #[test]
+    fn an_error_in_a_success_is_an_error() {
+        let error = read(r#"{"error":{"message":"slow down","code":429}}"#).expect_err("an error");
+        assert_eq!(error.category(), prompt_engine_core::ErrorCategory::RateLimit);
+    }
+}

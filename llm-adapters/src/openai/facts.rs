@@ -1,0 +1,127 @@
+//! What an answer of either API says beside its text and its tool calls.
+
+use prompt_engine_core::{ChatReply, TokenCounts, ToolCall, Usd};
+use serde_json::{Map, Value, json};
+
+use super::answer::Head;
+use super::usage;
+
+/// A text that is there and not empty.
+pub(super) fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
+    value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// Whether `value` reports an error in the place of an answer.
+pub(super) fn has_error(value: &Value) -> bool {
+    value.get("error").is_some_and(|error| !error.is_null())
+}
+
+/// What a body, or the chunks of a stream, say beside text and tools. The latest word stands.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) id: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) refusal: Option<String>,
+    service_tier: Option<String>,
+    kept: Map<String, Value>,
+    tokens: Option<TokenCounts>,
+    cost: Option<Usd>,
+}
+
+impl Facts {
+    /// Notes what `value`, parsed from `raw`, says.
+    pub(super) fn note(&mut self, value: &Value, raw: &str) {
+        if let Some(id) = text(value, "id") {
+            self.id = Some(id.to_owned());
+        }
+        if let Some(model) = text(value, "model") {
+            self.model = Some(model.to_owned());
+        }
+        if let Some(tier) = text(value, "service_tier") {
+            self.service_tier = Some(tier.to_owned());
+        }
+        for name in ["system_fingerprint", "provider"] {
+            if let Some(said) = text(value, name) {
+                self.kept.insert(name.into(), json!(said));
+            }
+        }
+        // Groq puts the usage of a stream into a field of its own.
+        let usage = [value.get("usage"), value.pointer("/x_groq/usage")]
+            .into_iter()
+            .flatten()
+            .find(|usage| usage.is_object());
+        let Some(usage) = usage else { return };
+        let sum = |tokens: TokenCounts| tokens.input.saturating_add(tokens.output);
+        let tokens = usage::tokens(usage);
+        // Some servers count up from frame to frame, and some say zero at the end.
+        if tokens.map(sum) < self.tokens.map(sum) {
+            return;
+        }
+        self.tokens = tokens;
+        if let Some(tier) = text(usage, "service_tier") {
+            self.service_tier.get_or_insert_with(|| tier.to_owned());
+        }
+        if usage.get("cost").is_some() {
+            self.cost = usage::cost(raw).or(self.cost);
+        }
+        self.keep("usage", usage.clone());
+    }
+
+    /// Keeps what is worth keeping and has no field of its own.
+    pub(super) fn keep(&mut self, name: &str, value: Value) {
+        self.kept.insert(name.to_owned(), value);
+    }
+
+    /// The reply that these facts complete.
+    pub(super) fn reply(
+        self,
+        content: Option<String>,
+        tool_calls: Vec<ToolCall>,
+        finish_reason: Option<&str>,
+        head: &Head,
+    ) -> ChatReply {
+        let mut metadata = self.kept;
+        if let Some(id) = self.id {
+            metadata.insert("id".into(), json!(id));
+        }
+        if let Some(refusal) = self.refusal {
+            metadata.insert("refusal".into(), json!(refusal));
+        }
+        metadata.extend(head.request_id());
+        ChatReply {
+            content,
+            tool_calls,
+            finish_reason: finish_reason.map(str::to_owned),
+            model: self.model,
+            tokens: self.tokens,
+            service_tier: self.service_tier,
+            reported_cost: self.cost,
+            from_local_cache: false,
+            http_status: Some(head.status),
+            metadata: if metadata.is_empty() { Value::Null } else { Value::Object(metadata) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noted(usages: &[Value]) -> Option<[u64; 2]> {
+        let mut facts = Facts::default();
+        for usage in usages {
+            let value = json!({"usage": usage});
+            facts.note(&value, &value.to_string());
+        }
+        facts.tokens.map(|tokens| [tokens.input, tokens.output])
+    }
+
+    #[test]
+    fn of_several_usages_the_largest_counts() {
+        let usage = |input, output| json!({"prompt_tokens": input, "completion_tokens": output});
+        assert_eq!(noted(&[usage(9, 1), usage(9, 2), usage(9, 30)]), Some([9, 30]));
+        assert_eq!(noted(&[usage(9, 30), usage(0, 0)]), Some([9, 30]));
+        assert_eq!(noted(&[usage(9, 0), Value::Null, json!({})]), Some([9, 0]));
+        assert_eq!(noted(&[Value::Null, json!({"total_time": 1})]), None);
+    }
+}

@@ -1,0 +1,107 @@
+//! The events of a streamed response.
+//! Invariant: only an event that holds the ended response makes an answer whole, and what it says
+//! counts; what came before it fills in what a server leaves out there.
+
+use std::collections::VecDeque;
+
+use prompt_engine_core::{ChatReply, LlmError, StreamEvent};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::super::answer::Head;
+use super::super::error;
+use super::super::facts::text;
+use super::super::stream::{End, Frame, Frames, Step};
+use super::reply;
+
+#[derive(Debug, Default)]
+pub(in super::super) struct Events {
+    started: bool,
+    text: String,
+    refusal: String,
+    /// Items of the output that are done.
+    items: Vec<Value>,
+    /// The reply, once the response has ended.
+    reply: Option<ChatReply>,
+}
+
+impl Frames for Events {
+    fn take(
+        &mut self,
+        frame: &Frame<'_>,
+        head: &Head,
+        ready: &mut VecDeque<StreamEvent>,
+    ) -> Result<Step, LlmError> {
+        let response = frame.value.get("response").filter(|response| response.is_object());
+        let delta = text(frame.value, "delta");
+        match (frame.name, response, delta) {
+            ("response.completed" | "response.incomplete", Some(response), _) => {
+                self.start(Some(response), ready);
+                let reply = self.whole(response, frame.raw, head)?;
+                // What was said and not streamed.
+                let rest = reply.content.as_deref().and_then(|all| all.strip_prefix(&self.text));
+                if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
+                    ready.push_back(StreamEvent::Text(rest.to_owned()));
+                }
+                self.reply = Some(reply);
+                return Ok(Step::Whole);
+            }
+            ("response.failed" | "response.cancelled", response, _) => {
+                let reported = response.unwrap_or(frame.value);
+                return Err(match reply::read(reported, frame.raw, None, head) {
+                    Err(error) => error,
+                    Ok(_) => error::from_value(reported, head),
+                });
+            }
+            ("response.output_text.delta", _, Some(delta)) => {
+                self.start(None, ready);
+                self.text.push_str(delta);
+                ready.push_back(StreamEvent::Text(delta.to_owned()));
+            }
+            ("response.refusal.delta", _, Some(delta)) => self.refusal.push_str(delta),
+            ("response.output_item.done", ..) => {
+                self.items.extend(frame.value.get("item").cloned())
+            }
+            (_, Some(response), _) => self.start(Some(response), ready),
+            _ => {}
+        }
+        Ok(if delta.is_some() { Step::Token } else { Step::More })
+    }
+
+    fn finish(&mut self, _: End, _: &Head) -> Option<ChatReply> {
+        self.reply.take()
+    }
+}
+
+impl Events {
+    fn start(&mut self, response: Option<&Value>, ready: &mut VecDeque<StreamEvent>) {
+        if !std::mem::replace(&mut self.started, true) {
+            let said = |name: &str| text(response?, name).map(str::to_owned);
+            ready.push_back(StreamEvent::Started { model: said("model"), id: said("id") });
+        }
+    }
+
+    fn whole(&mut self, response: &Value, raw: &str, head: &Head) -> Result<ChatReply, LlmError> {
+        #[derive(Deserialize)]
+        struct Ended<'r> {
+            #[serde(borrow)]
+            response: &'r RawValue,
+        }
+        let raw = serde_json::from_str::<Ended<'_>>(raw).map_or("", |ended| ended.response.get());
+        let mut reply = reply::read(response, raw, Some(&self.items), head)?;
+        if reply.content.is_none() && !self.text.is_empty() {
+            reply.content = Some(self.text.clone());
+        }
+        if !self.refusal.is_empty() && reply.metadata.get("refusal").is_none() {
+            let refusal = std::mem::take(&mut self.refusal);
+            match &mut reply.metadata {
+                Value::Object(fields) => {
+                    fields.insert("refusal".to_owned(), refusal.into());
+                }
+                other => *other = serde_json::json!({"refusal": refusal}),
+            }
+        }
+        Ok(reply)
+    }
+}
