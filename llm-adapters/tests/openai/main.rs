@@ -36,7 +36,7 @@ fn ask(text: &str) -> ChatRequest {
 
 /// The texts and the reply of a stream, and that its end is its end.
 async fn drain(
-    client: &OpenAi,
+    client: &dyn LlmClient,
     request: &ChatRequest,
 ) -> Result<(Vec<String>, ChatReply), (Vec<String>, LlmError)> {
     let mut stream = client.stream(request).await.map_err(|error| (Vec::new(), error))?;
