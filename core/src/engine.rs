@@ -22,13 +22,16 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 pub use builder::EngineBuilder;
-pub use execute::{Execute, ExecuteError, Executed};
+pub use call::RecordedCall;
+pub(crate) use call::{Call, Finished, Measured};
+pub use execute::{Execute, ExecuteError, Executed, Executor};
 pub use observe::{
     ExecutionHandle, ExecutionLog, ExecutionOutcome, ObservabilityService, UsageHandle, UsageLog,
 };
 pub use playground::{PlaygroundError, PlaygroundExecutor, PlaygroundRequest, PlaygroundResult};
 pub use prices::{LoadedPrices, Prices};
 pub use prompts::{Activation, NewPrompt, PromptUpdate, Prompts, VersionDraft};
+pub(crate) use render::extend;
 pub use render::{Render, RenderedPrompt};
 pub use reprice::{CostChange, KnownCost, Reprice, Repriced};
 pub use retention::{Expired, PrunePreview, PruneProgress, Retention};

@@ -3,6 +3,7 @@
 
 pub mod aggregate;
 pub mod analytics;
+mod attempts;
 pub mod bytes;
 #[cfg(feature = "zstd")]
 pub mod codec;
@@ -17,6 +18,7 @@ mod file_url;
 pub mod histogram;
 mod id;
 mod label;
+mod listeners;
 mod llm;
 mod memory;
 mod model_rule;
@@ -44,13 +46,14 @@ mod time;
 mod tokens;
 pub mod transfer;
 
+pub use attempts::Attempt;
 pub use engine::{
     Activation, CostChange, Engine, EngineBuilder, Execute, ExecuteError, Executed,
-    ExecutionHandle, ExecutionLog, ExecutionOutcome, ExecutionStream, Expired, KnownCost,
+    ExecutionHandle, ExecutionLog, ExecutionOutcome, ExecutionStream, Executor, Expired, KnownCost,
     LoadedPrices, NewPrompt, ObservabilityService, PlaygroundError, PlaygroundExecutor,
     PlaygroundRequest, PlaygroundResult, Prices, PromptUpdate, Prompts, PrunePreview,
-    PruneProgress, Render, RenderedPrompt, Reprice, Repriced, Retention, UsageHandle, UsageLog,
-    VersionDraft,
+    PruneProgress, RecordedCall, Render, RenderedPrompt, Reprice, Repriced, Retention, UsageHandle,
+    UsageLog, VersionDraft,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use file_url::FileUrl;

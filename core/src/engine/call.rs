@@ -2,9 +2,8 @@
 //! Invariant: a call is recorded exactly once as finished; one that is dropped is recorded as
 //! cancelled, with what was seen of it. The place in the queue is taken before the request is sent.
 
-use std::time::Instant;
-
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::Engine;
 use super::render::extend;
@@ -22,8 +21,17 @@ use crate::tokens::TokenUsage;
 /// Room for the answer, beside what was sent, before it must be cut if the queue is full.
 const ANSWER_BYTES: usize = 8 * 1024;
 
+/// A physical call as it was recorded.
+#[derive(Debug, Clone)]
+pub struct RecordedCall {
+    /// The record.
+    pub execution: LlmExecution,
+    /// What became of it.
+    pub recorded: Recorded,
+}
+
 #[derive(Debug)]
-pub(super) struct Call {
+pub(crate) struct Call {
     engine: Engine,
     /// Taken when the call is finished.
     open: Option<Open>,
@@ -42,16 +50,16 @@ struct Open {
 
 /// How a call that was measured elsewhere took its time.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Measured {
+pub(crate) struct Measured {
     pub(super) latency_ms: Option<u64>,
     pub(super) time_to_first_token_ms: Option<u64>,
 }
 
 /// A finished call, with its way into the store.
 #[derive(Debug)]
-pub(super) struct Finished {
+pub(crate) struct Finished {
     engine: Engine,
-    pub(super) execution: LlmExecution,
+    execution: LlmExecution,
     place: Result<Reservation, DropReason>,
 }
 
@@ -59,13 +67,14 @@ impl Call {
     /// Takes a place in the queue and records the call as pending.
     pub(super) async fn begin(
         engine: &Engine,
+        id: ExecutionId,
         usage_id: UsageId,
         attribution: Attribution,
         provider: Label,
         request: &ChatRequest,
         metadata: Map<String, Value>,
     ) -> Self {
-        let (id, now) = (ExecutionId::new(), Timestamp::now());
+        let now = Timestamp::now();
         let model = Label::lossy(&request.model);
         let mut execution = LlmExecution::pending(id, usage_id, attribution, provider, model, now);
         let asked_tier = request.extra.get("service_tier").and_then(Value::as_str);
@@ -98,23 +107,23 @@ impl Call {
         }
     }
 
-    pub(super) fn span(&self) -> &tracing::Span {
+    pub(crate) fn span(&self) -> &tracing::Span {
         &self.span
     }
 
-    pub(super) fn started(&mut self, model: Option<&str>) {
+    pub(crate) fn started(&mut self, model: Option<&str>) {
         if let (Some(open), Some(model)) = (&mut self.open, model.filter(|m| !m.is_empty())) {
             open.execution.response_model = Some(Label::lossy(model));
         }
     }
 
     /// Text that was streamed.
-    pub(super) fn saw(&mut self, text: &str) {
+    pub(crate) fn saw(&mut self, text: &str) {
         self.first_token_ms.get_or_insert_with(|| millis_since(self.started));
         self.seen.push_str(text);
     }
 
-    pub(super) fn succeed(&mut self, reply: &ChatReply, measured: Measured) -> Option<Finished> {
+    pub(crate) fn succeed(&mut self, reply: &ChatReply, measured: Measured) -> Option<Finished> {
         let mut open = self.open.take()?;
         let execution = &mut open.execution;
         if let Some(model) = reply.model.as_deref().filter(|model| !model.is_empty()) {
@@ -171,7 +180,7 @@ impl Call {
         (Some(quote.cost), quote.priced_model.cloned())
     }
 
-    pub(super) fn fail(&mut self, error: &LlmError, measured: Measured) -> Option<Finished> {
+    pub(crate) fn fail(&mut self, error: &LlmError, measured: Measured) -> Option<Finished> {
         let mut open = self.open.take()?;
         let execution = &mut open.execution;
         execution.status = error.status();
@@ -209,7 +218,7 @@ impl Call {
 
 impl Finished {
     /// Hands the record over; where the engine is durable, waits for its commit.
-    pub(super) async fn settle(self) -> (LlmExecution, Recorded) {
+    pub(crate) async fn settle(self) -> RecordedCall {
         let record = Record::Execution(self.execution.clone());
         let recorded = match self.place {
             // It found no place when it was sent: there may be room by now.
@@ -217,7 +226,7 @@ impl Finished {
             Ok(place) if self.engine.inner.durable => place.finish_durable(record).await,
             Ok(place) => place.finish(record),
         };
-        (self.execution, recorded)
+        RecordedCall { execution: self.execution, recorded }
     }
 
     /// Hands the record over without waiting.

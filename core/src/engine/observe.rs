@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::Engine;
-use super::call::{Call, Finished, Measured};
+use super::call::{Call, Finished, Measured, RecordedCall};
 use super::render::extend;
 use crate::error::{Error, Result};
 use crate::id::{ExecutionId, UsageId};
@@ -164,9 +164,16 @@ impl ObservabilityService {
     pub async fn log_execution(&self, usage: &UsageHandle, log: ExecutionLog) -> ExecutionHandle {
         let mut metadata = Map::new();
         extend(&mut metadata, log.metadata);
-        let (id, attribution) = (usage.id, usage.attribution.clone());
-        let call =
-            Call::begin(&self.engine, id, attribution, log.provider, &log.request, metadata).await;
+        let call = Call::begin(
+            &self.engine,
+            ExecutionId::new(),
+            usage.id,
+            usage.attribution.clone(),
+            log.provider,
+            &log.request,
+            metadata,
+        )
+        .await;
         ExecutionHandle { call }
     }
 
@@ -202,7 +209,7 @@ impl ObservabilityService {
         let Some(finished) = finished else {
             return Err(Error::conflict("the execution was finished before"));
         };
-        let (execution, recorded) = finished.settle().await;
+        let RecordedCall { execution, recorded } = finished.settle().await;
         self.check(&recorded)?;
         Ok(execution)
     }

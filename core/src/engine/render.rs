@@ -8,11 +8,12 @@ use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
 use super::Engine;
-use super::execute::Execute;
+use super::call::Call;
+use super::execute::Executor;
 use crate::error::{Error, Result};
-use crate::id::UsageId;
+use crate::id::{ExecutionId, UsageId};
 use crate::label::Label;
-use crate::llm::{LlmClient, Message};
+use crate::llm::{ChatRequest, Message};
 use crate::prompt::{Prompt, PromptStatus, PromptVersion};
 use crate::record::{Attribution, Usage, UsagePayload};
 use crate::recorder::Recorded;
@@ -216,7 +217,7 @@ fn parameters_of(
 }
 
 /// Adds the fields of an object; any other value than null is kept under `value`.
-pub(super) fn extend(metadata: &mut Map<String, Value>, more: Value) {
+pub(crate) fn extend(metadata: &mut Map<String, Value>, more: Value) {
     match more {
         Value::Object(fields) => metadata.extend(fields),
         Value::Null => {}
@@ -238,9 +239,9 @@ impl IntoFuture for Render {
 /// A rendered prompt, recorded as one Usage and ready to be executed.
 #[derive(Debug, Clone)]
 pub struct RenderedPrompt {
-    pub(super) engine: Engine,
+    engine: Engine,
     usage_id: UsageId,
-    pub(super) attribution: Attribution,
+    attribution: Attribution,
     prompt: Arc<Prompt>,
     settings: PromptVersion,
     parameters: Params,
@@ -329,8 +330,22 @@ impl RenderedPrompt {
         Value::Object(params)
     }
 
-    /// Sends it to a model: await what this returns, or stream it. See [`Execute`].
-    pub fn execute_with<'a>(&'a self, client: &'a dyn LlmClient) -> Execute<'a> {
-        Execute::new(self, client)
+    /// Sends it to a model: await what this returns, or stream it. With a client that is
+    /// [`Execute`](crate::Execute), with a [`Chat`](crate::Chat) it is [`Ask`](crate::Ask).
+    pub fn execute_with<'a, E: Executor + ?Sized>(&'a self, executor: &'a E) -> E::Execution<'a> {
+        executor.execute(self)
+    }
+
+    /// Records that a request is about to be sent.
+    pub(crate) async fn begin(
+        &self,
+        id: ExecutionId,
+        provider: &str,
+        request: &ChatRequest,
+        metadata: Map<String, Value>,
+    ) -> Call {
+        let (usage, provider) = (self.usage_id, Label::lossy(provider));
+        let attribution = self.attribution.clone();
+        Call::begin(&self.engine, id, usage, attribution, provider, request, metadata).await
     }
 }

@@ -1,7 +1,6 @@
 //! A model client without a model.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -25,29 +24,44 @@ pub enum Act {
     StreamThenHang(Vec<Result<StreamEvent, LlmError>>),
 }
 
-/// A client of the provider `openai` that follows a script, an act for each request.
+/// A client that follows a script, an act for each request. Its provider is `openai`, unless set.
 ///
 /// # Panics
 /// Where a request finds no act left, or one that is not for it.
 #[derive(Debug)]
 pub struct Scripted {
+    provider: String,
     acts: Mutex<VecDeque<Act>>,
-    requests: AtomicU64,
+    requests: Mutex<Vec<ChatRequest>>,
 }
 
 impl Scripted {
     /// A client that does `acts`, one after the other.
     pub fn new(acts: impl IntoIterator<Item = Act>) -> Self {
-        Self { acts: Mutex::new(acts.into_iter().collect()), requests: AtomicU64::new(0) }
+        let acts = Mutex::new(acts.into_iter().collect());
+        Self { provider: "openai".to_owned(), acts, requests: Mutex::default() }
+    }
+
+    /// The same client of another provider.
+    #[must_use]
+    pub fn with_provider(mut self, provider: &str) -> Self {
+        provider.clone_into(&mut self.provider);
+        self
     }
 
     /// How many requests it got.
     pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+        self.seen().len() as u64
     }
 
-    fn next(&self) -> Act {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+    /// The requests that it got, in order.
+    pub fn seen(&self) -> Vec<ChatRequest> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn next(&self, request: &ChatRequest) -> Act {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.push(request.clone());
         let mut acts = self.acts.lock().unwrap_or_else(PoisonError::into_inner);
         acts.pop_front().expect("the script has an act for each request")
     }
@@ -56,11 +70,11 @@ impl Scripted {
 #[async_trait]
 impl LlmClient for Scripted {
     fn provider(&self) -> &str {
-        "openai"
+        &self.provider
     }
 
-    async fn chat(&self, _: &ChatRequest) -> Result<ChatReply, LlmError> {
-        match self.next() {
+    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
+        match self.next(request) {
             Act::Reply(reply) => Ok(reply),
             Act::Fail(error) => Err(error),
             Act::Hang => std::future::pending().await,
@@ -68,8 +82,8 @@ impl LlmClient for Scripted {
         }
     }
 
-    async fn stream(&self, _: &ChatRequest) -> Result<ChatStream, LlmError> {
-        match self.next() {
+    async fn stream(&self, request: &ChatRequest) -> Result<ChatStream, LlmError> {
+        match self.next(request) {
             Act::Stream(events) => Ok(futures::stream::iter(events).boxed()),
             Act::StreamThenHang(events) => {
                 Ok(futures::stream::iter(events).chain(futures::stream::pending()).boxed())

@@ -1,0 +1,162 @@
+//! One physical call under way, told of once it ends: to the recorder, where a prompt is executed,
+//! and to those who listen for attempts.
+//! Invariant: each call is told of exactly once; one that is dropped is told of as cancelled.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use crate::engine::{Call, Finished, Measured, RecordedCall, RenderedPrompt};
+use crate::id::ExecutionId;
+use crate::listeners::tell;
+use crate::llm::{ChatReply, ChatRequest, LlmError};
+
+/// One physical call to a model that has ended, however it did.
+#[derive(Debug, Clone)]
+pub struct Attempt<'a> {
+    /// The id of the call; that of its [`LlmExecution`](crate::LlmExecution) where a prompt is executed.
+    pub id: ExecutionId,
+    /// The provider that was asked.
+    pub provider: &'a str,
+    /// The model that was asked.
+    pub model: &'a str,
+    /// The turn of the conversation that it was for, from 1 for each question.
+    pub turn: u32,
+    /// Its number within the turn, from 1: a retry and a fallback count on.
+    pub number: u32,
+    /// What was sent.
+    pub request: &'a ChatRequest,
+    /// What was answered, or why it failed. Whoever dropped the call cancelled it.
+    pub outcome: Result<&'a ChatReply, &'a LlmError>,
+    /// The time from the request to the end.
+    pub latency: Duration,
+    /// The time from the request to the first text; `None` where none was streamed.
+    pub time_to_first_token: Option<Duration>,
+}
+
+/// Someone who is told of every attempt.
+pub(crate) type AttemptListener = Arc<dyn Fn(&Attempt<'_>) + Send + Sync>;
+
+/// What executions are recorded under.
+#[derive(Debug, Clone)]
+pub(crate) struct Recording<'a> {
+    pub(crate) rendered: &'a RenderedPrompt,
+    pub(crate) metadata: Map<String, Value>,
+}
+
+/// A call that is about to be sent.
+#[derive(Debug)]
+pub(super) struct Departure<'a> {
+    pub(super) provider: &'a str,
+    pub(super) request: Arc<ChatRequest>,
+    pub(super) turn: u32,
+    pub(super) number: u32,
+}
+
+pub(crate) struct Flight {
+    id: ExecutionId,
+    call: Option<Call>,
+    /// Taken when the call has ended.
+    told: Option<Told>,
+    started: Instant,
+    first_token: Option<Duration>,
+}
+
+struct Told {
+    listeners: Arc<[AttemptListener]>,
+    provider: String,
+    request: Arc<ChatRequest>,
+    turn: u32,
+    number: u32,
+}
+
+impl Flight {
+    pub(super) async fn begin(
+        departure: Departure<'_>,
+        recording: Option<&Recording<'_>>,
+        listeners: Arc<[AttemptListener]>,
+    ) -> Self {
+        let id = ExecutionId::new();
+        let Departure { provider, request, turn, number } = departure;
+        let call = match recording {
+            Some(Recording { rendered, metadata }) => {
+                Some(rendered.begin(id, provider, &request, metadata.clone()).await)
+            }
+            None => None,
+        };
+        let provider = provider.to_owned();
+        let told = Told { listeners, provider, request, turn, number };
+        Self { id, call, told: Some(told), started: Instant::now(), first_token: None }
+    }
+
+    pub(crate) fn id(&self) -> ExecutionId {
+        self.id
+    }
+
+    pub(super) fn span(&self) -> tracing::Span {
+        self.call.as_ref().map_or_else(tracing::Span::none, |call| call.span().clone())
+    }
+
+    pub(super) fn started(&mut self, model: Option<&str>) {
+        if let Some(call) = &mut self.call {
+            call.started(model);
+        }
+    }
+
+    /// Text that was streamed.
+    pub(super) fn saw(&mut self, text: &str) {
+        self.first_token.get_or_insert_with(|| self.started.elapsed());
+        if let Some(call) = &mut self.call {
+            call.saw(text);
+        }
+    }
+
+    /// Ends the call; what this returns hands its record over.
+    pub(super) fn end(
+        &mut self,
+        outcome: Result<&ChatReply, &LlmError>,
+    ) -> impl Future<Output = Option<RecordedCall>> + Send + use<> {
+        self.tell(outcome);
+        let finished = self.call.as_mut().and_then(|call| match outcome {
+            Ok(reply) => call.succeed(reply, Measured::default()),
+            Err(error) => call.fail(error, Measured::default()),
+        });
+        settled(finished)
+    }
+
+    fn tell(&mut self, outcome: Result<&ChatReply, &LlmError>) {
+        let Some(told) = self.told.take() else { return };
+        let attempt = Attempt {
+            id: self.id,
+            provider: &told.provider,
+            model: &told.request.model,
+            turn: told.turn,
+            number: told.number,
+            request: &told.request,
+            outcome,
+            latency: self.started.elapsed(),
+            time_to_first_token: self.first_token,
+        };
+        tell(&told.listeners, "on_attempt", |listener| listener(&attempt));
+    }
+}
+
+async fn settled(finished: Option<Finished>) -> Option<RecordedCall> {
+    Some(finished?.settle().await)
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        // The record is dropped, and so written, after this.
+        self.tell(Err(&LlmError::cancelled()));
+    }
+}
+
+impl fmt::Debug for Flight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flight").field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,161 @@
+//! An answer as it comes. A whole answer is a stream of one event, so all calls end here.
+//! Invariant: the last item comes after the call was told of and its record handed over.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt, stream};
+
+use super::flight::Flight;
+use super::limits::Limits;
+use crate::engine::RecordedCall;
+use crate::id::ExecutionId;
+use crate::llm::{ChatReply, ChatStream, LlmError, StreamEvent};
+use crate::status::ErrorCategory;
+
+type Item = Result<StreamEvent, LlmError>;
+
+pub(crate) struct Live {
+    flight: Flight,
+    /// Taken when the call has ended.
+    stream: Option<ChatStream>,
+    /// Events that were read while the first token was waited for.
+    ahead: VecDeque<StreamEvent>,
+    limit: BoxFuture<'static, LlmError>,
+    settling: Option<(BoxFuture<'static, Option<RecordedCall>>, Item)>,
+    call: Option<RecordedCall>,
+}
+
+impl Live {
+    pub(super) fn new(flight: Flight, stream: ChatStream, limits: &Limits) -> Self {
+        Self {
+            flight,
+            stream: Some(stream),
+            ahead: VecDeque::new(),
+            limit: limits.reached(),
+            settling: None,
+            call: None,
+        }
+    }
+
+    pub(crate) fn execution_id(&self) -> ExecutionId {
+        self.flight.id()
+    }
+
+    /// The call as it was recorded, once it has ended.
+    pub(crate) fn call(&self) -> Option<&RecordedCall> {
+        self.call.as_ref()
+    }
+
+    pub(crate) fn into_call(mut self) -> Option<RecordedCall> {
+        self.call.take()
+    }
+
+    /// Reads on until there is a first token, or the end of an answer without one, within `first`;
+    /// from there on `rest` holds. What was read is still the caller's to read.
+    pub(super) async fn first_token(
+        &mut self,
+        first: &Limits,
+        rest: &Limits,
+    ) -> Result<(), LlmError> {
+        self.limit = first.reached();
+        loop {
+            match poll_fn(|cx| self.poll_event(cx)).await {
+                Ok(StreamEvent::End(reply)) => {
+                    // Put back: whoever reads the end ends the call.
+                    self.stream = Some(stream::iter([Ok(StreamEvent::End(reply))]).boxed());
+                    break;
+                }
+                Ok(event) => {
+                    let text = matches!(event, StreamEvent::Text(_));
+                    self.ahead.push_back(event);
+                    if text {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    self.end(Err(error.clone()));
+                    while self.next().await.is_some() {}
+                    return Err(error);
+                }
+            }
+        }
+        self.limit = rest.reached();
+        Ok(())
+    }
+
+    /// Reads the rest and gives the whole reply.
+    pub(crate) async fn reply(&mut self) -> Result<ChatReply, LlmError> {
+        while let Some(event) = self.next().await {
+            if let StreamEvent::End(reply) = event? {
+                return Ok(*reply);
+            }
+        }
+        Err(LlmError::new(ErrorCategory::Other, "the stream was read to its end before"))
+    }
+
+    /// What the client sends next, or what ends the call before.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Err(broken())) };
+        let item = match self.flight.span().in_scope(|| stream.poll_next_unpin(cx)) {
+            Poll::Ready(item) => item.unwrap_or_else(|| Err(broken())),
+            Poll::Pending => Err(ready!(self.limit.poll_unpin(cx))),
+        };
+        match &item {
+            Ok(StreamEvent::Started { model, .. }) => self.flight.started(model.as_deref()),
+            Ok(StreamEvent::Text(text)) => self.flight.saw(text),
+            Ok(StreamEvent::End(_)) | Err(_) => {}
+        }
+        Poll::Ready(item)
+    }
+
+    /// Ends the call; `item` is given once its record is handed over.
+    fn end(&mut self, item: Item) {
+        self.stream = None;
+        self.ahead.clear();
+        let settled = match &item {
+            Ok(StreamEvent::End(reply)) => self.flight.end(Ok(reply)),
+            Ok(_) => return,
+            Err(error) => self.flight.end(Err(error)),
+        };
+        self.settling = Some((settled.boxed(), item));
+    }
+}
+
+fn broken() -> LlmError {
+    LlmError::new(ErrorCategory::Network, "the stream ended before the answer was whole")
+}
+
+impl Stream for Live {
+    type Item = Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        let this = &mut *self;
+        loop {
+            if let Some(event) = this.ahead.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if let Some((settled, _)) = &mut this.settling {
+                this.call = ready!(settled.poll_unpin(cx));
+                return Poll::Ready(this.settling.take().map(|(_, item)| item));
+            }
+            if this.stream.is_none() {
+                return Poll::Ready(None);
+            }
+            match ready!(this.poll_event(cx)) {
+                item @ (Ok(StreamEvent::End(_)) | Err(_)) => this.end(item),
+                event => return Poll::Ready(Some(event)),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("flight", &self.flight).finish_non_exhaustive()
+    }
+}
