@@ -5,6 +5,7 @@ pub mod aggregate;
 pub mod analytics;
 mod attempts;
 pub mod bytes;
+mod chat;
 #[cfg(feature = "zstd")]
 pub mod codec;
 #[cfg(feature = "conformance")]

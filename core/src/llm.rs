@@ -231,6 +231,13 @@ impl Message {
     }
 }
 
+/// A text is a message of the one who asks.
+impl<T: Into<String>> From<T> for Message {
+    fn from(text: T) -> Self {
+        Self::user(text)
+    }
+}
+
 /// A picture in a message: where it lies, or the picture itself as a `data:` URL.
 ///
 /// # Example: a picture of one's own

@@ -1,0 +1,155 @@
+//! Answers as they are made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use prompt_engine_core::testkit::{Act, Scripted, reply};
+use prompt_engine_core::{
+    Chat, ChatEvent, ChatReply, Cost, Engine, ErrorCategory, Message, Status, StreamEvent,
+    UnpricedReason, tool_fn,
+};
+
+use crate::support::{Log, calls, end, error, executions, rendered, rendered_by, say, spec, text};
+
+fn tool_chat(acts: impl IntoIterator<Item = Act>) -> Chat {
+    Chat::new(Scripted::new(acts), "gpt-4o")
+        .with_tool(tool_fn(spec("t"), async |_| Ok("1".to_owned())))
+}
+
+/// An event in one word.
+fn word(event: ChatEvent) -> String {
+    match event {
+        ChatEvent::Text(text) => text,
+        ChatEvent::ToolCall(call) => format!("call {}", call.name),
+        ChatEvent::ToolResult(message) => format!("result {}", message.content),
+        ChatEvent::Answer(answer) => format!("answer {}", answer.text()),
+        other => format!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn text_calls_and_results_come_as_they_are_made_and_the_answer_last() {
+    let (engine, rendered) = rendered().await;
+    let script = || {
+        [
+            Act::Stream(vec![text("Let me see"), end(calls("t", ""))]),
+            Act::Stream(vec![text("It is "), text("1"), end(reply("It is 1"))]),
+        ]
+    };
+    let lines = ["Let me see", "call t", "result 1", "It is ", "1", "answer It is 1"];
+    let chat = tool_chat(script());
+    let stream = rendered.execute_with(&chat).stream();
+    drop(chat); // The stream stands on its own.
+    let seen: Vec<_> = stream.map(|event| word(event.unwrap())).collect().await;
+    assert_eq!(seen, lines);
+    let stored = executions(&engine).await;
+    assert!(stored.iter().all(|call| call.time_to_first_token_ms.is_some()));
+    assert_eq!(stored.len(), 2);
+
+    let mut chat = tool_chat(script());
+    let mut stream = chat.ask("Go").stream();
+    let mut seen = Vec::new();
+    while let Some(event) = stream.next().await {
+        seen.push(word(event.unwrap()));
+    }
+    assert!(stream.next().await.is_none());
+    drop(stream);
+    assert_eq!(seen, lines);
+    assert_eq!(chat.messages().len(), 4);
+}
+
+#[tokio::test]
+async fn a_callback_gets_each_piece_of_text() {
+    let mut chat = Chat::new(
+        Scripted::new([Act::Stream(vec![text("Hel"), text("lo"), end(reply("Hello"))])]),
+        "m",
+    );
+    let mut pieces = Vec::new();
+    let answer = chat.ask("Go").on_text(|text| pieces.push(text.to_owned())).await.unwrap();
+    assert_eq!((pieces.join("|").as_str(), answer.text()), ("Hel|lo", "Hello"));
+    assert_eq!(chat.messages(), [Message::user("Go"), Message::assistant("Hello")]);
+}
+
+#[tokio::test]
+async fn nothing_is_read_ahead_of_whoever_reads_the_stream() {
+    let client =
+        Arc::new(Scripted::new([Act::Stream(vec![text("a"), end(calls("t", ""))]), say("never")]));
+    let log = Log::default();
+    let lines = log.clone();
+    let mut chat = Chat::new(Arc::clone(&client), "m")
+        .before_tool_call(move |call| lines.add(call.name.clone()));
+    let mut stream = chat.ask("Go").stream();
+    assert_eq!(client.requests(), 0);
+    stream.next().await.unwrap().unwrap();
+    assert_eq!(client.requests(), 1);
+    assert!(log.take().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_inside_a_stream_is_its_last_item_and_is_recorded_with_what_was_seen() {
+    let (engine, rendered) = rendered().await;
+    for (events, category) in [
+        (vec![text("Hel"), Err(error(ErrorCategory::Overloaded))], ErrorCategory::Overloaded),
+        (vec![text("Hel")], ErrorCategory::Network),
+        (vec![Err(error(ErrorCategory::Server))], ErrorCategory::Server),
+        (vec![], ErrorCategory::Network),
+    ] {
+        let seen = (events.len() > 1 || category == ErrorCategory::Network).then_some("Hel");
+        let seen = seen.filter(|_| !events.is_empty());
+        let chat = Chat::new(Scripted::new([Act::Stream(events)]), "m");
+        let mut items: Vec<_> = rendered.execute_with(&chat).stream().collect().await;
+        let failed = items.pop().unwrap().unwrap_err();
+        assert_eq!(failed.category(), category);
+        assert!(items.iter().all(Result::is_ok));
+        let call = &failed.calls()[0].execution;
+        assert_eq!(call.payload.as_ref().unwrap().response_content.as_deref(), seen);
+        assert_eq!(call.cost, Some(Cost::unpriced(UnpricedReason::NoUsage)));
+        assert_eq!(executions(&engine).await.last(), Some(call));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_without_usage_has_no_tokens_and_no_cost_and_one_with_it_is_priced() {
+    let (engine, rendered) = rendered_by(Engine::builder()).await;
+    let bare = ChatReply { tokens: None, ..reply("Hi") };
+    let chat = tool_chat([
+        Act::Stream(vec![text("Hi"), end(bare)]),
+        Act::Stream(vec![text("Hi"), end(reply("Hi"))]),
+    ]);
+    for _ in 0..2 {
+        rendered.execute_with(&chat).on_text(|_| {}).await.unwrap();
+    }
+    let [bare, counted] = executions(&engine).await.try_into().unwrap();
+    assert_eq!((bare.status, bare.tokens), (Status::Success, None));
+    assert_eq!(bare.cost, Some(Cost::unpriced(UnpricedReason::NoUsage)));
+    assert_eq!(counted.tokens.unwrap().input, 1_000);
+    assert_eq!(counted.cost.unwrap().usd(), Some("0.003".parse().unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_token_is_timed_from_the_request_and_unknown_where_there_is_none() {
+    let (engine, rendered) = rendered().await;
+    let wait = |secs| tokio::time::sleep(Duration::from_secs(secs));
+    let log = Log::default();
+    let lines = log.clone();
+    let chat = tool_chat([
+        Act::StreamThenHang(vec![Ok(StreamEvent::Started { model: None, id: None }), text("Hi")]),
+        Act::Stream(vec![end(calls("t", ""))]),
+        Act::Stream(vec![text("Hi"), end(reply("Hi"))]),
+    ])
+    .on_attempt(move |attempt| lines.add((attempt.time_to_first_token, attempt.latency)));
+    let asked = rendered.execute_with(&chat).timeout(Duration::from_secs(4));
+    asked.on_text(|_| {}).await.unwrap_err();
+    rendered.execute_with(&chat).on_text(|_| {}).await.unwrap();
+    wait(1).await;
+    let times: Vec<_> = executions(&engine)
+        .await
+        .iter()
+        .map(|call| (call.time_to_first_token_ms, call.latency_ms))
+        .collect();
+    assert_eq!(times, [(Some(0), Some(4_000)), (None, Some(0)), (Some(0), Some(0))]);
+    let second = Duration::from_secs;
+    let none = (None, second(0));
+    assert_eq!(log.take(), [(Some(second(0)), second(4)), none, (Some(second(0)), second(0))]);
+}
