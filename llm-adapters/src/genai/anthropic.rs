@@ -17,9 +17,14 @@ pub(super) struct Messages {
 impl Reader for Messages {
     fn whole(&mut self, body: &Value) -> bool {
         self.message(body);
-        let Some(blocks) = body.get("content").and_then(Value::as_array) else { return false };
-        for (place, block) in (0..).zip(blocks) {
-            self.block(place, block);
+        match body.get("content") {
+            Some(Value::Array(blocks)) => {
+                for (place, block) in (0..).zip(blocks) {
+                    self.block(place, block);
+                }
+            }
+            Some(Value::String(said)) => self.draft.push_text(said),
+            _ => return false,
         }
         true
     }
@@ -183,6 +188,24 @@ mod tests {
         assert_eq!((counts.cache_write, counts.cache_write_1h), (30, 20));
         assert!(counts.check().is_ok());
         assert_eq!(tokens(&json!({"service_tier": "standard"})), None);
+    }
+
+    #[test]
+    fn odd_fields_do_not_break_a_reply() {
+        let mut reader = Messages::default();
+        assert!(reader.whole(&json!({"id": 7, "model": null, "content": [
+            {"type": "tool_use", "id": null, "name": "f"}, {"type": "text", "text": 5}, "odd",
+            {"type": "new_kind", "text": "not ours"}, {"type": "text", "text": "a"}],
+            "usage": {"input_tokens": -1, "output_tokens": "4"}})));
+        let reply = reader.reply();
+        assert_eq!((reply.content.as_deref(), reply.model), (Some("a"), None));
+        assert_eq!(
+            (reply.tool_calls[0].name.as_str(), reply.tool_calls[0].arguments.as_str()),
+            ("f", "{}")
+        );
+        assert!(reply.tokens.is_some_and(|tokens| tokens.output == 4 && tokens.check().is_err()));
+        assert!(reader.whole(&json!({"content": "plain"})));
+        assert_eq!(reader.reply().content.as_deref(), Some("plain"));
     }
 
     #[test]

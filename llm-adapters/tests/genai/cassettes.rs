@@ -260,8 +260,41 @@ async fn every_recorded_answer_is_read_as_the_wire_says() {
     }
     assert!(replies >= 25 && errors >= 18, "{replies} replies, {errors} errors");
     assert!(priced >= 25, "{priced} prices");
+    // By tag, for people: `--nocapture` shows it.
     for (tag, [replies, errors]) in tags {
         println!("{tag}: {replies} replies, {errors} errors");
+    }
+}
+
+#[tokio::test]
+async fn the_cost_that_openrouter_reports_has_the_digits_of_the_wire() {
+    let usage = r#""usage":{"prompt_tokens":1,"completion_tokens":1,"cost":0.000123456789}"#;
+    let url = serve(move |_: Uri, body: Bytes| {
+        let body = String::from_utf8_lossy(&body);
+        match body.contains(r#""stream":true"#) {
+            true => {
+                let data = format!(
+                    r#"{{"id":"1","choices":[{{"delta":{{}},"finish_reason":"stop"}}],{usage}}}"#
+                );
+                (
+                    [("content-type", "text/event-stream")],
+                    format!("data: {data}\n\ndata: [DONE]\n\n"),
+                )
+            }
+            false => {
+                let body =
+                    format!(r#"{{"id":"1","choices":[{{"message":{{"content":""}}}}],{usage}}}"#);
+                ([("content-type", "application/json")], body)
+            }
+        }
+    })
+    .await;
+    let client = Provider::OpenRouter.client("key".into(), Some(&url)).expect("a client");
+    let request = ChatRequest::new("openai/gpt-5", vec![Message::user("hi")]);
+    let plain = client.chat(&request).await.expect("a reply");
+    let (_, streamed) = drain(client.as_ref(), &request).await.expect("a stream");
+    for reply in [plain, streamed] {
+        assert_eq!(reply.reported_cost, Some("0.000123456789".parse().expect("an amount")));
     }
 }
 
