@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::clone_on_ref_ptr, reason = "a test may panic")]
 
 mod execute;
+mod genai;
 mod observe;
 mod outage;
 mod playground;
