@@ -251,7 +251,7 @@ pub(crate) fn latency(ms: Option<u64>) -> String {
     milliseconds(ms.map(|ms| f64::from(u32::try_from(ms).unwrap_or(u32::MAX))))
 }
 
-fn short_cost(of: &LlmExecution) -> String {
+pub(crate) fn short_cost(of: &LlmExecution) -> String {
     match of.cost {
         None => "-".to_owned(),
         Some(cost) => cost.usd().map_or("unknown".to_owned(), dollars),

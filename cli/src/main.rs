@@ -1,6 +1,7 @@
 //! The command line of PromptEngine: one file per command, this one parses and dispatches.
 //! Invariant: every refusal is one sentence on stderr; exit code 2 for usage, 1 for failure.
 
+mod client;
 mod compare;
 mod completions;
 mod context;
@@ -17,6 +18,7 @@ mod filters;
 mod import;
 mod output;
 mod performance;
+mod playground;
 mod prices;
 mod progress;
 mod prompt;
@@ -75,6 +77,8 @@ enum Command {
     Render(render::RenderArgs),
     /// Fill in a prompt, ask a model, and record the call.
     Run(run::RunArgs),
+    /// Ask several models, or with several versions, and compare the answers.
+    Playground(playground::PlaygroundArgs),
     /// What has been used, how it went and what it cost.
     Stats(stats::StatsArgs),
     /// How one prompt did.
@@ -130,6 +134,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Prompt(command) => prompt::run(command, &context).await,
         Command::Render(args) => render::run(args, &context).await,
+        Command::Playground(args) => playground::run(args, &context).await,
         Command::Run(args) => run::run(args, &context).await,
         Command::Stats(args) => stats::run(args, &context).await,
         Command::Performance(args) => performance::run(args, &context).await,

@@ -58,15 +58,7 @@ pub(crate) struct WhatArgs {
 impl WhatArgs {
     /// Renders it, and so records the use.
     pub(crate) async fn render(&self, engine: &PromptEngine) -> Result<RenderedPrompt, Failure> {
-        let prompt = engine.prompts().get(&self.slug).await?;
-        let mut params = Params::new();
-        for (name, text) in &self.vars {
-            let known = prompt.parameters.iter().find(|parameter| parameter.name == *name).cloned();
-            let parameter = known.unwrap_or_else(|| Parameter::infer(name.as_str(), 0));
-            if params.insert(name.clone(), parameter.parse_text(text)?).is_some() {
-                return Err(Failure::usage(format!("--var: {name} is given twice")));
-            }
-        }
+        let params = values(engine, &self.slug, &self.vars).await?;
         let mut render = engine.render(self.slug.as_str(), params);
         if let Some(version) = self.version {
             render = render.version(version);
@@ -94,6 +86,24 @@ impl WhatArgs {
         }
         Ok(render.await?)
     }
+}
+
+/// The values of `--var`, as the parameters of the prompt want them.
+pub(crate) async fn values(
+    engine: &PromptEngine,
+    slug: &Slug,
+    vars: &[(String, String)],
+) -> Result<Params, Failure> {
+    let prompt = engine.prompts().get(slug).await?;
+    let mut params = Params::new();
+    for (name, text) in vars {
+        let known = prompt.parameters.iter().find(|parameter| parameter.name == *name).cloned();
+        let parameter = known.unwrap_or_else(|| Parameter::infer(name.as_str(), 0));
+        if params.insert(name.clone(), parameter.parse_text(text)?).is_some() {
+            return Err(Failure::usage(format!("--var: {name} is given twice")));
+        }
+    }
+    Ok(params)
 }
 
 pub(crate) async fn run(args: RenderArgs, context: &Context) -> Result<(), Failure> {
@@ -149,7 +159,7 @@ pub(crate) fn saved(recorded: &prompt_engine::Recorded) -> Result<(), Failure> {
     })
 }
 
-fn parse_var(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_var(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE, such as name=Ada".to_owned()),

@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::Args;
 use futures::StreamExt;
 use owo_colors::OwoColorize;
-use prompt_engine::openai::OpenAi;
 use prompt_engine::{ExecuteError, LlmExecution, Recorded, StreamEvent};
 use serde_json::{Value, json};
 
+use crate::client::client;
 use crate::context::Context;
 use crate::executions::{latency, long_cost};
 use crate::failure::Failure;
@@ -22,15 +22,17 @@ use crate::table::number;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  OPENAI_API_KEY=… prompt-engine run welcome --var name=Ada --stream\n  \
+    ANTHROPIC_API_KEY=… prompt-engine run welcome --var name=Ada --provider anthropic --model claude-sonnet-4-5\n  \
     prompt-engine run welcome --var name=Ada --base-url http://127.0.0.1:8080/v1 --model local"
 )]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     what: WhatArgs,
-    /// The model server, the part before /chat/completions; OpenAI, unless given.
+    /// The server, the part before /chat/completions or the like; the provider's own, unless given.
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
-    /// The provider's name in records and prices.
+    /// Who is asked: openai, openai-responses, anthropic, gemini and so on. Any other name is that of a
+    /// server that speaks like OpenAI, and needs --base-url. Records and prices have the name, too.
     #[arg(long, value_name = "NAME", default_value = "openai")]
     provider: prompt_engine::Label,
     /// Print the answer as it is made.
@@ -52,7 +54,7 @@ struct Ended {
 }
 
 pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure> {
-    let client = client(&args)?;
+    let client = client(args.provider.as_str(), args.base_url.as_deref())?;
     let engine = context.open().await?;
     let rendered = args.what.render(&engine).await?;
     saved(rendered.recorded())?;
@@ -110,28 +112,6 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
     }
 }
 
-fn client(args: &RunArgs) -> Result<OpenAi, Failure> {
-    let key = match std::env::var("OPENAI_API_KEY") {
-        Ok(key) => key,
-        Err(std::env::VarError::NotPresent) => String::new(),
-        Err(std::env::VarError::NotUnicode(_)) => {
-            return Err(Failure::failed("OPENAI_API_KEY is no text"));
-        }
-    };
-    if key.trim().is_empty() && args.base_url.is_none() {
-        return Err(Failure::failed(
-            "OPENAI_API_KEY is not set: set it, or name a server of your own with --base-url",
-        ));
-    }
-    let client = OpenAi::new(key.into()).with_provider_name(args.provider.as_str());
-    match &args.base_url {
-        Some(url) => {
-            client.with_base_url(url).map_err(|error| Failure::option("--base-url", &error))
-        }
-        None => Ok(client),
-    }
-}
-
 async fn stream(execute: prompt_engine::Execute<'_>, live: bool) -> Result<Ended, Failure> {
     let mut stream = match execute.stream().await {
         Ok(stream) => stream,
@@ -180,13 +160,13 @@ fn sentence(error: &prompt_engine::LlmError, execution: &LlmExecution) -> String
     format!("the call failed ({}{http}): {said}; execution {}", error.category(), execution.id)
 }
 
-fn cancelled() -> Failure {
+pub(crate) fn cancelled() -> Failure {
     Failure::failed(
         "the call was cancelled; `prompt-engine executions list` shows what was seen of it",
     )
 }
 
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         // Without a handler the signal ends the process by itself.
         std::future::pending::<()>().await;
@@ -238,7 +218,7 @@ fn recorded_name(recorded: &Recorded) -> &'static str {
     }
 }
 
-fn parse_option(text: &str) -> Result<(String, Value), String> {
+pub(crate) fn parse_option(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=JSON, such as top_p=0.5")?;
     let value = serde_json::from_str(value).map_err(|error| format!("it is no JSON: {error}"))?;
     Ok((name.to_owned(), value))

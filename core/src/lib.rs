@@ -48,6 +48,7 @@ mod tokens;
 pub mod transfer;
 
 pub use attempts::Attempt;
+pub use chat::{Answer, AnswerStream, Ask, Canceller, Chat, ChatError, ChatEvent, Tool, tool_fn};
 pub use engine::{
     Activation, CostChange, Engine, EngineBuilder, Execute, ExecuteError, Executed,
     ExecutionHandle, ExecutionLog, ExecutionOutcome, ExecutionStream, Executor, Expired, KnownCost,

@@ -18,7 +18,7 @@ use secrecy::SecretString;
 /// # #[cfg(feature = "openai")]
 /// assert_eq!(provider.client("gsk-…".into(), None)?.provider(), "groq");
 /// let unknown = "grok".parse::<Provider>().unwrap_err().to_string();
-/// assert!(unknown.starts_with(r#""grok" is no provider: choose one of openai, anthropic, gemini, "#));
+/// assert!(unknown.starts_with(r#""grok" is no provider: choose one of openai, openai-responses, anthropic, "#));
 /// # Ok::<(), prompt_engine_core::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +26,8 @@ use secrecy::SecretString;
 pub enum Provider {
     /// OpenAI, by its Chat Completions.
     OpenAi,
+    /// OpenAI, by its Responses.
+    OpenAiResponses,
     /// Anthropic.
     Anthropic,
     /// Google's Gemini API.
@@ -65,8 +67,9 @@ struct Facts {
 
 impl Provider {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::OpenAi,
+        Self::OpenAiResponses,
         Self::Anthropic,
         Self::Gemini,
         Self::Ollama,
@@ -86,6 +89,9 @@ impl Provider {
         let (name, record_name, key_variable, base_url) = match self {
             Self::OpenAi => {
                 ("openai", "openai", Some("OPENAI_API_KEY"), "https://api.openai.com/v1")
+            }
+            Self::OpenAiResponses => {
+                ("openai-responses", "openai", Some("OPENAI_API_KEY"), "https://api.openai.com/v1")
             }
             Self::Anthropic => (
                 "anthropic",
@@ -147,7 +153,8 @@ impl Provider {
         self.facts().name
     }
 
-    /// What records and prices call it: `google` for Gemini, `x-ai` for xAI, else its name.
+    /// What records and prices call it: `openai` for both of OpenAI's, `google` for Gemini, `x-ai` for
+    /// xAI, else its name.
     pub const fn record_name(self) -> &'static str {
         self.facts().record_name
     }
@@ -182,6 +189,10 @@ impl Provider {
             }
             #[cfg(not(feature = "genai"))]
             Self::Anthropic | Self::Gemini => self.missing("genai", key, base_url),
+            #[cfg(feature = "openai")]
+            Self::OpenAiResponses => {
+                Ok(Arc::new(crate::OpenAi::new(key).with_base_url(base_url)?.responses()))
+            }
             #[cfg(feature = "openai")]
             _ => {
                 let client = crate::OpenAi::new(key).with_base_url(base_url)?;
@@ -229,7 +240,8 @@ mod tests {
     fn a_name_is_parsed_as_it_is_printed_and_so_is_what_records_call_it() {
         for provider in Provider::ALL {
             assert_eq!(provider.to_string().parse::<Provider>().ok(), Some(provider));
-            assert_eq!(provider.record_name().parse::<Provider>().ok(), Some(provider));
+            let recorded = provider.record_name().parse::<Provider>().ok();
+            assert_eq!(recorded.map(Provider::record_name), Some(provider.record_name()));
             let variable = provider.key_variable();
             assert!(variable.is_none_or(|name| name.ends_with("_API_KEY")), "{provider}");
         }

@@ -1,0 +1,49 @@
+//! The client of a provider: from its name, its key in the environment, and its server.
+//! Invariant: a key comes from the environment alone, so that no shell history keeps it.
+
+use std::env::{self, VarError};
+use std::sync::Arc;
+
+use prompt_engine::openai::OpenAi;
+use prompt_engine::{LlmClient, Provider};
+
+use crate::failure::Failure;
+
+/// The client of the provider `name`, at `base_url` where one is given.
+///
+/// A name that is not known is that of a server which speaks like OpenAI, and needs a URL.
+pub(crate) fn client(name: &str, base_url: Option<&str>) -> Result<Arc<dyn LlmClient>, Failure> {
+    let refused = |error: prompt_engine::Error| Failure::option("--base-url", &error);
+    let Ok(provider) = name.parse::<Provider>() else {
+        let Some(url) = base_url else {
+            return Err(Failure::usage(format!(
+                "--provider: {name:?} is none of {}; a server that speaks like OpenAI may have any \
+                 name with --base-url",
+                Provider::ALL.map(|one| one.to_string()).join(", ")
+            )));
+        };
+        let client = OpenAi::new(key("OPENAI_API_KEY")?.into()).with_provider_name(name);
+        return Ok(Arc::new(client.with_base_url(url).map_err(refused)?));
+    };
+    let key = match provider.key_variable() {
+        Some(variable) => {
+            let key = key(variable)?;
+            if key.trim().is_empty() && base_url.is_none() {
+                return Err(Failure::failed(format!(
+                    "{variable} is not set: set it, or name a server of your own with --base-url"
+                )));
+            }
+            key
+        }
+        None => String::new(),
+    };
+    provider.client(key.into(), base_url).map_err(refused)
+}
+
+fn key(variable: &str) -> Result<String, Failure> {
+    match env::var(variable) {
+        Ok(key) => Ok(key),
+        Err(VarError::NotPresent) => Ok(String::new()),
+        Err(VarError::NotUnicode(_)) => Err(Failure::failed(format!("{variable} is no text"))),
+    }
+}

@@ -1,0 +1,227 @@
+//! `playground`: one prompt, several models or versions, side by side.
+//! Invariant: every try is recorded like any other call; one that fails does not stop the others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use comfy_table::Color;
+use futures::future::join_all;
+use prompt_engine::{
+    LlmClient, LlmExecution, Params, PlaygroundError, PlaygroundRequest, PlaygroundResult,
+    PromptEngine, Slug,
+};
+use serde_json::{Value, json};
+
+use crate::client::client;
+use crate::context::Context;
+use crate::executions::{latency, short_cost};
+use crate::failure::Failure;
+use crate::output;
+use crate::render::{parse_var, values};
+use crate::run::parse_option;
+use crate::table::{cell, count, number, show, table, whole};
+
+/// What to try.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  prompt-engine playground welcome --var name=Ada \
+    --with openai/gpt-4o-mini --with anthropic/claude-sonnet-4 --version 3 --version 4")]
+pub(crate) struct PlaygroundArgs {
+    /// The prompt.
+    slug: Slug,
+    /// A value: the text after = is read as the type of the parameter; arrays and JSON are written as JSON.
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = parse_var)]
+    vars: Vec<(String, String)>,
+    /// A model to ask: its provider, a slash, its name. Repeat it to compare models.
+    #[arg(long = "with", value_name = "PROVIDER/MODEL", required = true, value_parser = parse_model)]
+    with: Vec<(String, String)>,
+    /// A version to try; the active one, unless given. Repeat it to compare versions.
+    #[arg(long = "version", value_name = "NUMBER")]
+    versions: Vec<u32>,
+    /// The server of a provider. Repeat it for several.
+    #[arg(long = "base-url", value_name = "PROVIDER=URL", value_parser = parse_server)]
+    base_urls: Vec<(String, String)>,
+    /// The temperature in place of the version's.
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    temperature: Option<f64>,
+    /// The most tokens of an answer in place of the version's.
+    #[arg(long, value_name = "NUMBER")]
+    max_tokens: Option<u32>,
+    /// Give a call up after so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: Option<u64>,
+    /// A field of the providers' requests, passed on as it is: --option 'seed=7'.
+    #[arg(long = "option", value_name = "NAME=JSON", value_parser = parse_option)]
+    options: Vec<(String, Value)>,
+}
+
+/// One model and one version.
+struct Try<'a> {
+    client: Arc<dyn LlmClient>,
+    provider: &'a str,
+    model: &'a str,
+    version: Option<u32>,
+}
+
+type Tried = Result<PlaygroundResult, PlaygroundError>;
+
+pub(crate) async fn run(args: PlaygroundArgs, context: &Context) -> Result<(), Failure> {
+    let tries = tries(&args)?;
+    let engine = context.open().await?;
+    let params = values(&engine, &args.slug, &args.vars).await?;
+    let all = join_all(tries.iter().map(|one| attempt(one, &args, &params, &engine)));
+    let tried = tokio::select! {
+        tried = all => Some(tried),
+        // The calls that are given up are recorded as cancelled.
+        () = crate::run::interrupted() => None,
+    };
+    let closed = context.close(&engine).await;
+    let Some(tried) = tried else { return Err(crate::run::cancelled()) };
+    // What is wrong with the prompt or its values is wrong with every try.
+    if let Some(Err(PlaygroundError::Prompt(error))) = tried.first()
+        && tried.iter().all(|tried| execution(tried).is_none())
+    {
+        return Err(Failure::failed(error.chain()));
+    }
+    if context.json() {
+        output::lines(tries.iter().zip(&tried).map(|(one, tried)| document(one, tried)))?;
+    } else {
+        print(&tries, &tried, !args.versions.is_empty())?;
+    }
+    match tried.iter().filter(|tried| tried.is_err()).count() {
+        0 => closed,
+        failed => Err(Failure::failed(format!(
+            "{failed} of {} failed",
+            count(tries.len() as u64, "call")
+        ))),
+    }
+}
+
+fn tries(args: &PlaygroundArgs) -> Result<Vec<Try<'_>>, Failure> {
+    for (name, _) in &args.base_urls {
+        if !args.with.iter().any(|(provider, _)| provider == name) {
+            return Err(Failure::usage(format!("--base-url: no --with asks {name:?}")));
+        }
+    }
+    let versions = match args.versions.as_slice() {
+        [] => vec![None],
+        some => some.iter().copied().map(Some).collect(),
+    };
+    let mut tries = Vec::new();
+    for (provider, model) in &args.with {
+        let server = args.base_urls.iter().find(|(name, _)| name == provider);
+        let client = client(provider, server.map(|(_, url)| url.as_str()))?;
+        tries.extend(versions.iter().map(|version| Try {
+            client: Arc::clone(&client),
+            provider,
+            model,
+            version: *version,
+        }));
+    }
+    Ok(tries)
+}
+
+async fn attempt(
+    one: &Try<'_>,
+    args: &PlaygroundArgs,
+    params: &Params,
+    engine: &PromptEngine,
+) -> Tried {
+    let mut request = PlaygroundRequest::new(args.slug.as_str(), params.clone()).model(one.model);
+    if let Some(version) = one.version {
+        request = request.version(version);
+    }
+    if let Some(temperature) = args.temperature {
+        request = request.temperature(temperature);
+    }
+    if let Some(max_tokens) = args.max_tokens {
+        request = request.max_tokens(max_tokens);
+    }
+    if let Some(seconds) = args.timeout {
+        request = request.timeout(Duration::from_secs(seconds));
+    }
+    for (name, value) in &args.options {
+        request = request.option(name, value.clone());
+    }
+    engine.playground().execute(&*one.client, request).await
+}
+
+fn execution(tried: &Tried) -> Option<&LlmExecution> {
+    match tried {
+        Ok(tried) => Some(&tried.execution),
+        Err(error) => error.execution(),
+    }
+}
+
+fn print(tries: &[Try<'_>], tried: &[Tried], versions: bool) -> Result<(), Failure> {
+    let mut columns = vec!["Model", "Output", ">Latency", ">Tokens", ">Cost"];
+    if versions {
+        columns.insert(1, ">Version");
+    }
+    let mut rows = table(&columns);
+    for (one, tried) in tries.iter().zip(tried) {
+        let seen = execution(tried);
+        let tokens = seen.and_then(|seen| seen.tokens).map(|tokens| number(tokens.total()));
+        let mut row = vec![
+            cell(format!("{}/{}", one.provider, one.model)),
+            said(tried),
+            cell(latency(seen.and_then(|seen| seen.latency_ms))),
+            cell(tokens.unwrap_or_else(|| "-".to_owned())),
+            cell(seen.map_or("-".to_owned(), short_cost)),
+        ];
+        if let Some(version) = one.version {
+            row.insert(1, cell(format!("v{version}")));
+        }
+        rows.add_row(row);
+    }
+    let last = columns.len() - 1;
+    [last - 2, last - 1, last].into_iter().for_each(|index| whole(&mut rows, index));
+    show(&rows)
+}
+
+/// What the model said, or why it did not.
+fn said(tried: &Tried) -> comfy_table::Cell {
+    match tried {
+        Err(error) => cell(error.to_string()).fg(Color::Red),
+        Ok(tried) => match (&tried.response, &tried.execution.payload) {
+            (Some(text), _) => cell(text),
+            (None, Some(payload)) => {
+                let calls = &payload.tool_calls;
+                let calls = calls.iter().map(|call| format!("{} {}", call.name, call.arguments));
+                cell(calls.collect::<Vec<_>>().join("\n"))
+            }
+            (None, None) => cell(""),
+        },
+    }
+}
+
+fn document(one: &Try<'_>, tried: &Tried) -> Value {
+    let seen = execution(tried);
+    json!({
+        "provider": one.provider,
+        "model": one.model,
+        "version": seen.map(|seen| seen.attribution.version).or(one.version),
+        "response": tried.as_ref().ok().and_then(|tried| tried.response.as_ref()),
+        "error": tried.as_ref().err().map(ToString::to_string),
+        "latency_ms": seen.and_then(|seen| seen.latency_ms),
+        "token_count": seen.and_then(|seen| seen.tokens).map(|tokens| tokens.total()),
+        "cost_usd": seen.and_then(|seen| seen.cost?.usd()),
+        "execution_id": seen.map(|seen| seen.id),
+    })
+}
+
+fn parse_model(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((provider, model)) if !provider.is_empty() && !model.is_empty() => {
+            Ok((provider.to_owned(), model.to_owned()))
+        }
+        _ => Err("write PROVIDER/MODEL, such as openai/gpt-4o-mini".to_owned()),
+    }
+}
+
+fn parse_server(text: &str) -> Result<(String, String), String> {
+    let (provider, url) = text
+        .split_once('=')
+        .ok_or("write PROVIDER=URL, such as openai=http://127.0.0.1:8080/v1")?;
+    Ok((provider.to_owned(), url.to_owned()))
+}
