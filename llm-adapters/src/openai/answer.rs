@@ -80,11 +80,6 @@ impl Answer {
         self.body.status().is_success()
     }
 
-    /// Whether the body is one JSON value and no stream of events.
-    pub(super) fn is_json(&self) -> bool {
-        self.head.header("content-type").is_some_and(|kind| kind.contains("json"))
-    }
-
     /// The next bytes of the body; `None` at its end.
     pub(super) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, LlmError> {
         self.body.chunk().await.map_err(error::broken)

@@ -69,6 +69,7 @@ pub(super) fn events<A: Api>(
         parser: Parser::default(),
         start: Vec::new(),
         bytes: 0,
+        whole: None,
         ready: VecDeque::new(),
         started: false,
         frames: A::Frames::default(),
@@ -87,6 +88,9 @@ struct Reader<A: Api> {
     /// The first bytes, to quote where they are no stream of events.
     start: Vec<u8>,
     bytes: usize,
+    /// The body, where it begins as a JSON value: what a server that does not stream answers with,
+    /// whatever type it gives it.
+    whole: Option<Vec<u8>>,
     ready: VecDeque<StreamEvent>,
     started: bool,
     frames: A::Frames,
@@ -101,7 +105,6 @@ impl<A: Api> Reader<A> {
             let mut answer = self.answer.take()?;
             let reply = match self.parser.events.pop_front() {
                 Some(event) => self.take_in(&event, &answer.head),
-                None if answer.is_json() => self.read_whole(&mut answer).await.map(Some),
                 None => self.read_more(&mut answer).await,
             };
             match reply {
@@ -117,12 +120,26 @@ impl<A: Api> Reader<A> {
             return self.close(&answer.head).map(Some);
         };
         let bytes = chunk.as_ref();
+        if self.start.trim_ascii_start().is_empty()
+            && matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'['))
+        {
+            self.whole = Some(Vec::new());
+        }
         if self.start.len() < 1024 {
             self.start.extend_from_slice(&bytes[..bytes.len().min(1024)]);
         }
         self.bytes = self.bytes.saturating_add(bytes.len());
-        self.parser.push(bytes);
-        if self.parser.pending() > MAX_BYTES {
+        let held = match &mut self.whole {
+            Some(whole) => {
+                whole.extend_from_slice(bytes);
+                whole.len()
+            }
+            None => {
+                self.parser.push(bytes);
+                self.parser.pending()
+            }
+        };
+        if held > MAX_BYTES {
             return Err(error::unreadable("a frame of the stream is longer than 64 MiB", ""));
         }
         if self.bytes > MAX_STREAM_BYTES {
@@ -133,6 +150,9 @@ impl<A: Api> Reader<A> {
 
     /// The reply, where the bytes that ended hold one.
     fn close(&mut self, head: &Head) -> Result<ChatReply, LlmError> {
+        if let Some(body) = self.whole.take() {
+            return self.take_whole(&body, head);
+        }
         self.parser.finish();
         while let Some(event) = self.parser.events.pop_front() {
             // What a closed connection left of a frame is no frame.
@@ -153,10 +173,8 @@ impl<A: Api> Reader<A> {
         Err(error::no_answer(&format!("stream of a {}", A::ANSWER), &start, head))
     }
 
-    /// A server that does not stream answers with one JSON value.
-    async fn read_whole(&mut self, answer: &mut Answer) -> Result<ChatReply, LlmError> {
-        let body = self.limits.hold(answer.text()).await??;
-        let reply = A::reply(&body, &answer.head)?;
+    fn take_whole(&mut self, body: &[u8], head: &Head) -> Result<ChatReply, LlmError> {
+        let reply = A::reply(&String::from_utf8_lossy(body), head)?;
         let id = text(&reply.metadata, "id").map(str::to_owned);
         self.ready.push_back(StreamEvent::Started { model: reply.model.clone(), id });
         if let Some(text) = reply.content.clone().filter(|text| !text.is_empty()) {
