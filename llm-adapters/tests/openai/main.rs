@@ -1,6 +1,10 @@
-//! The OpenAI client against servers on loopback: the mock server, a broken one, recorded answers.
+//! The OpenAI clients against servers on loopback: the mock server, broken ones, recorded answers.
 
 mod cassettes;
+mod faults;
+mod handed_in;
+mod recorded;
+mod streams;
 
 use std::error::Error as _;
 use std::net::TcpListener;
