@@ -30,7 +30,7 @@
 //! | `redb` | the embedded store on redb, one process at a time, URL `redb://path/to/file.redb` |
 //! | `postgres` | the store that many processes share, URL `postgres://user@host/database` |
 //! | `testkit` | factories for every domain type, and a model client that follows a script |
-//! | `openai` | the client of OpenAI and of every server that speaks Chat Completions |
+//! | `openai` | the clients of OpenAI, Chat Completions and Responses, and of every server that speaks like it |
 //! | `genai` | the client of Anthropic, of Gemini, and of every server that speaks like one of them |
 //!
 //! The store in memory, URL `memory:`, is always there: it is meant for tests.
@@ -48,10 +48,10 @@ pub mod genai {
     pub use secrecy::SecretString;
 }
 
-/// The client of OpenAI and of every server that speaks Chat Completions.
+/// The clients of OpenAI and of every server that speaks like it, over Chat Completions or Responses.
 #[cfg(feature = "openai")]
 pub mod openai {
-    pub use prompt_engine_llm::OpenAi;
+    pub use prompt_engine_llm::{OpenAi, OpenAiResponses};
     pub use secrecy::SecretString;
 }
 
