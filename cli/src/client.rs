@@ -17,8 +17,8 @@ pub(crate) fn client(name: &str, base_url: Option<&str>) -> Result<Arc<dyn LlmCl
     let Ok(provider) = name.parse::<Provider>() else {
         let Some(url) = base_url else {
             return Err(Failure::usage(format!(
-                "--provider: {name:?} is none of {}; a server that speaks like OpenAI may have any \
-                 name with --base-url",
+                "{name:?} is no provider: choose one of {}; a server that speaks like OpenAI may have \
+                 any name with --base-url",
                 Provider::ALL.map(|one| one.to_string()).join(", ")
             )));
         };

@@ -32,7 +32,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
     /// Who is asked: openai, openai-responses, anthropic, gemini and so on. Any other name is that of a
-    /// server that speaks like OpenAI, and needs --base-url. Records and prices have the name, too.
+    /// server that speaks like OpenAI, and needs --base-url.
     #[arg(long, value_name = "NAME", default_value = "openai")]
     provider: prompt_engine::Label,
     /// Print the answer as it is made.
