@@ -176,11 +176,11 @@ async fn a_stream_that_stalls_after_its_first_token_has_the_rest_of_the_time() {
         })
         .await;
         let client = client(protocol, &url)
-            .with_first_token_timeout(Duration::from_secs(9))
-            .with_timeout(Duration::from_millis(200));
+            .with_first_token_timeout(Duration::from_millis(300))
+            .with_timeout(Duration::from_millis(600));
         let (texts, error) = drain(&client, &ask("hi")).await.expect_err("an error");
         assert_eq!(texts, ["Hel"]);
-        assert_eq!(error.to_string(), "no complete answer from the model within 200ms");
+        assert_eq!(error.to_string(), "no complete answer from the model within 600ms");
     }
 }
 
