@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use tracing::Instrument;
 
 use crate::engine::RecordedCall;
@@ -80,8 +80,7 @@ impl Attempts<'_> {
             }
             match self.retries.delay(of_model, &error, chance()) {
                 Some(wait) if self.limits.allow(wait) => {
-                    let pause = async { Ok(tokio::time::sleep(wait).await) };
-                    self.limits.within(pause).await?;
+                    self.limits.within(tokio::time::sleep(wait).map(Ok)).await?;
                 }
                 _ if self.targets.len() > 1 && falls_back(error.category()) => {
                     self.targets.remove(0);

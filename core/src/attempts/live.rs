@@ -113,16 +113,12 @@ impl Live {
         Poll::Ready(item)
     }
 
-    /// Ends the call; `item` is given once its record is handed over.
-    fn end(&mut self, item: Item) {
+    /// Ends the call; the last item is given once its record is handed over.
+    fn end(&mut self, outcome: Result<Box<ChatReply>, LlmError>) {
         self.stream = None;
         self.ahead.clear();
-        let settled = match &item {
-            Ok(StreamEvent::End(reply)) => self.flight.end(Ok(reply)),
-            Ok(_) => return,
-            Err(error) => self.flight.end(Err(error)),
-        };
-        self.settling = Some((settled.boxed(), item));
+        let settled = self.flight.end(outcome.as_deref());
+        self.settling = Some((settled.boxed(), outcome.map(StreamEvent::End)));
     }
 }
 
@@ -147,7 +143,8 @@ impl Stream for Live {
                 return Poll::Ready(None);
             }
             match ready!(this.poll_event(cx)) {
-                item @ (Ok(StreamEvent::End(_)) | Err(_)) => this.end(item),
+                Ok(StreamEvent::End(reply)) => this.end(Ok(reply)),
+                Err(error) => this.end(Err(error)),
                 event => return Poll::Ready(Some(event)),
             }
         }

@@ -8,13 +8,14 @@ use crate::listeners::tell;
 use crate::llm::{Message, ToolCall};
 
 type Listener<T> = Arc<dyn Fn(&T) + Send + Sync>;
+type ResultListener = Arc<dyn Fn(&ToolCall, &str) + Send + Sync>;
 
 #[derive(Clone, Default)]
 pub(super) struct Listeners {
     pub(super) before_message: Vec<Arc<dyn Fn() + Send + Sync>>,
     pub(super) after_message: Vec<Listener<Message>>,
     pub(super) before_tool_call: Vec<Listener<ToolCall>>,
-    pub(super) after_tool_result: Vec<Arc<dyn Fn(&ToolCall, &str) + Send + Sync>>,
+    pub(super) after_tool_result: Vec<ResultListener>,
     pub(super) on_attempt: Vec<AttemptListener>,
 }
 

@@ -23,10 +23,13 @@ pub(super) struct Turns<'a> {
     pub(super) output: Output<'a>,
 }
 
+/// Someone who reads text as it is made.
+type TextReader<'a> = Box<dyn FnMut(&str) + Send + 'a>;
+
 /// Where an answer goes while it is made.
 #[derive(Default)]
 pub(super) struct Output<'a> {
-    pub(super) on_text: Option<Box<dyn FnMut(&str) + Send + 'a>>,
+    pub(super) on_text: Option<TextReader<'a>>,
     pub(super) events: Option<mpsc::Sender<ChatEvent>>,
 }
 

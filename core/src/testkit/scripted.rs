@@ -1,7 +1,7 @@
 //! A model client without a model.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -51,17 +51,20 @@ impl Scripted {
 
     /// How many requests it got.
     pub fn requests(&self) -> u64 {
-        self.seen().len() as u64
+        self.lock_requests().len() as u64
     }
 
     /// The requests that it got, in order.
     pub fn seen(&self) -> Vec<ChatRequest> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock_requests().clone()
+    }
+
+    fn lock_requests(&self) -> MutexGuard<'_, Vec<ChatRequest>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next(&self, request: &ChatRequest) -> Act {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        requests.push(request.clone());
+        self.lock_requests().push(request.clone());
         let mut acts = self.acts.lock().unwrap_or_else(PoisonError::into_inner);
         acts.pop_front().expect("the script has an act for each request")
     }

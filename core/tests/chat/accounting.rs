@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prompt_engine_core::testkit::{Act, Scripted, reply};
-use prompt_engine_core::{Chat, ErrorCategory, LlmExecution, RetryPolicy, Status, tool_fn};
+use prompt_engine_core::{Chat, ErrorCategory, RetryPolicy, Status, tool_fn};
 use proptest::prelude::*;
 
 use crate::support::{Log, calls, end, error, executions, rendered, spec, text};
@@ -121,10 +121,7 @@ proptest! {
             }
             if let Some(end) = end {
                 let calls = end.as_ref().map_or_else(|failed| failed.calls(), |done| &done.calls);
-                let ids = |calls: &mut dyn Iterator<Item = &LlmExecution>| {
-                    calls.map(|call| call.id).collect::<Vec<_>>()
-                };
-                let returned = ids(&mut calls.iter().map(|call| &call.execution));
+                let returned: Vec<_> = calls.iter().map(|call| call.execution.id).collect();
                 prop_assert_eq!(returned, told.iter().map(|told| told.0).collect::<Vec<_>>());
             }
             Ok(())

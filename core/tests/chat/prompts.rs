@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use prompt_engine_core::testkit::{Act, Scripted};
+use prompt_engine_core::testkit::{Act, Scripted, reply};
 use prompt_engine_core::{
-    Chat, ErrorCategory, LlmClient, Message, RecordQuery, Recorded, Status, tool_fn,
+    Chat, ChatReply, ChatRequest, ChatStream, ErrorCategory, LlmClient, LlmError, Message,
+    RecordQuery, Recorded, Status, tool_fn,
 };
 use serde_json::json;
 
-use crate::support::{calls, executions, fail, rendered, say, spec};
+use crate::support::{calls, error, executions, fail, rendered, say, spec};
 
 #[tokio::test]
 async fn a_tool_loop_of_three_turns_is_one_usage_and_three_executions() {
@@ -76,8 +77,7 @@ async fn a_run_that_fails_says_what_was_said_and_recorded_before() {
     assert_eq!((failed.category(), failed.messages().len()), (ErrorCategory::Server, 2));
     let statuses: Vec<_> = failed.calls().iter().map(|call| call.execution.status).collect();
     assert_eq!(statuses, [Status::Success, Status::Error]);
-    let ids = |execution: &prompt_engine_core::LlmExecution| execution.id;
-    let stored: Vec<_> = executions(&engine).await.iter().map(ids).collect();
+    let stored: Vec<_> = executions(&engine).await.iter().map(|call| call.id).collect();
     let returned: Vec<_> = failed.calls().iter().map(|call| call.execution.id).collect();
     assert_eq!(stored, returned);
 }
@@ -99,8 +99,7 @@ async fn a_client_behind_a_reference_or_an_arc_executes_a_prompt() {
 async fn many_tasks_execute_prompts_with_one_chat() {
     const TASKS: usize = 50;
     let (engine, rendered) = rendered().await;
-    // Whichever task is first: each is told to call a tool until it has a result.
-    let client = Arc::new(Echo::default());
+    let client = Arc::new(Echo);
     let tool = tool_fn(spec("t"), async |_| {
         tokio::task::yield_now().await;
         Ok("1".to_owned())
@@ -119,13 +118,14 @@ async fn many_tasks_execute_prompts_with_one_chat() {
         returned.extend(run.calls.into_iter().map(|call| call.execution.id));
     }
     let mut stored: Vec<_> = executions(&engine).await.iter().map(|call| call.id).collect();
-    (stored.sort(), returned.sort());
+    stored.sort();
+    returned.sort();
     assert_eq!((stored.len(), stored), (2 * TASKS, returned));
     assert!(chat.messages().is_empty());
 }
 
 /// Calls the tool `t` until it sees a result.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Echo;
 
 #[async_trait::async_trait]
@@ -134,19 +134,13 @@ impl LlmClient for Echo {
         "echo"
     }
 
-    async fn chat(
-        &self,
-        request: &prompt_engine_core::ChatRequest,
-    ) -> Result<prompt_engine_core::ChatReply, prompt_engine_core::LlmError> {
+    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
         tokio::task::yield_now().await;
         let done = request.messages.last() == Some(&Message::tool("call-t", "1"));
-        Ok(if done { prompt_engine_core::testkit::reply("Done") } else { calls("t", "") })
+        Ok(if done { reply("Done") } else { calls("t", "") })
     }
 
-    async fn stream(
-        &self,
-        _: &prompt_engine_core::ChatRequest,
-    ) -> Result<prompt_engine_core::ChatStream, prompt_engine_core::LlmError> {
-        Err(crate::support::error(ErrorCategory::Other))
+    async fn stream(&self, _: &ChatRequest) -> Result<ChatStream, LlmError> {
+        Err(error(ErrorCategory::Other))
     }
 }

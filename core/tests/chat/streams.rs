@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
 use prompt_engine_core::testkit::{Act, Scripted, reply};
 use prompt_engine_core::{
-    Chat, ChatEvent, ChatReply, Cost, Engine, ErrorCategory, Message, Status, StreamEvent,
-    UnpricedReason, tool_fn,
+    Attempt, Chat, ChatEvent, ChatReply, ChatRequest, ChatStream, Cost, Engine, ErrorCategory,
+    LlmClient, LlmError, Message, Status, StreamEvent, UnpricedReason, tool_fn,
 };
 
 use crate::support::{Log, calls, end, error, executions, rendered, rendered_by, say, spec, text};
@@ -127,29 +128,53 @@ async fn a_stream_without_usage_has_no_tokens_and_no_cost_and_one_with_it_is_pri
     assert_eq!(counted.cost.unwrap().usd(), Some("0.003".parse().unwrap()));
 }
 
+/// Says nothing for two seconds, then something, and ends a second later.
+#[derive(Debug)]
+struct Slow;
+
+#[async_trait]
+impl LlmClient for Slow {
+    fn provider(&self) -> &str {
+        "slow"
+    }
+
+    async fn chat(&self, _: &ChatRequest) -> Result<ChatReply, LlmError> {
+        Err(error(ErrorCategory::Other))
+    }
+
+    async fn stream(&self, _: &ChatRequest) -> Result<ChatStream, LlmError> {
+        let after = |secs, event| async move {
+            tokio::time::sleep(Duration::from_secs(secs)).await;
+            event
+        };
+        let started = Ok(StreamEvent::Started { model: None, id: None });
+        let events = [after(1, started), after(1, text("Hi")), after(1, end(reply("Hi")))];
+        Ok(stream::iter(events).then(|event| event).boxed())
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_first_token_is_timed_from_the_request_and_unknown_where_there_is_none() {
     let (engine, rendered) = rendered().await;
-    let wait = |secs| tokio::time::sleep(Duration::from_secs(secs));
     let log = Log::default();
     let lines = log.clone();
-    let chat = tool_chat([
-        Act::StreamThenHang(vec![Ok(StreamEvent::Started { model: None, id: None }), text("Hi")]),
-        Act::Stream(vec![end(calls("t", ""))]),
-        Act::Stream(vec![text("Hi"), end(reply("Hi"))]),
-    ])
-    .on_attempt(move |attempt| lines.add((attempt.time_to_first_token, attempt.latency)));
-    let asked = rendered.execute_with(&chat).timeout(Duration::from_secs(4));
-    asked.on_text(|_| {}).await.unwrap_err();
+    let told =
+        move |attempt: &Attempt<'_>| lines.add((attempt.time_to_first_token, attempt.latency));
+    let chat = Chat::new(Slow, "m").on_attempt(told.clone());
     rendered.execute_with(&chat).on_text(|_| {}).await.unwrap();
-    wait(1).await;
-    let times: Vec<_> = executions(&engine)
-        .await
-        .iter()
-        .map(|call| (call.time_to_first_token_ms, call.latency_ms))
-        .collect();
-    assert_eq!(times, [(Some(0), Some(4_000)), (None, Some(0)), (Some(0), Some(0))]);
-    let second = Duration::from_secs;
-    let none = (None, second(0));
-    assert_eq!(log.take(), [(Some(second(0)), second(4)), none, (Some(second(0)), second(0))]);
+    let cut = rendered.execute_with(&chat).timeout(Duration::from_millis(2_500)).on_text(|_| {});
+    cut.await.unwrap_err();
+    let without = [Act::Stream(vec![end(calls("t", ""))]), Act::StreamThenHang(vec![])];
+    let chat = tool_chat(without).on_attempt(told);
+    let timed = rendered.execute_with(&chat).timeout(Duration::from_secs(1)).on_text(|_| {});
+    timed.await.unwrap_err();
+
+    let times = [(Some(2_000), 3_000), (Some(2_000), 2_500), (None, 0), (None, 1_000)];
+    let stored = executions(&engine).await;
+    let recorded =
+        stored.iter().map(|call| (call.time_to_first_token_ms, call.latency_ms.unwrap()));
+    assert_eq!(recorded.collect::<Vec<_>>(), times);
+    let heard =
+        times.map(|(first, end)| (first.map(Duration::from_millis), Duration::from_millis(end)));
+    assert_eq!(log.take(), heard);
 }
