@@ -7,7 +7,6 @@
 mod anthropic;
 mod error;
 mod gemini;
-mod limits;
 mod reply;
 mod request;
 mod stream;
@@ -22,15 +21,14 @@ use genai::adapter::AdapterKind;
 use genai::resolver::{AuthData, Endpoint};
 use genai::{Client, ModelIden, ServiceTarget};
 use prompt_engine_core::{
-    ChatReply, ChatRequest, ChatStream, Error, ErrorCategory, LlmClient, LlmError, Result,
+    ChatReply, ChatRequest, ChatStream, ErrorCategory, LlmClient, LlmError, Result,
 };
 use reqwest::header::HeaderValue;
-use reqwest::{Url, redirect, retry};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::Provider;
+use crate::http::{self, Limits};
 use error::Judge;
-use limits::Limits;
 use reply::Reader;
 
 /// What a server speaks.
@@ -100,8 +98,7 @@ pub struct GenAi {
 impl GenAi {
     /// A client of the provider that made `protocol`; records and prices call it `anthropic` or `google`.
     pub fn new(protocol: Protocol, api_key: SecretString) -> Self {
-        // An error says that a provider is installed already, which is as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
+        http::install_tls();
         let provider = protocol.provider();
         Self {
             protocol,
@@ -120,20 +117,7 @@ impl GenAi {
     /// # Errors
     /// `Invalid`, naming the URL, unless it is an `http` or `https` URL without query and fragment.
     pub fn with_base_url(mut self, url: &str) -> Result<Self> {
-        let refuse = |why: &str| {
-            Err(Error::invalid(format!("{url:?} is no base URL of a model server: {why}")))
-        };
-        let parsed = match Url::parse(url.trim()) {
-            Ok(parsed) => parsed,
-            Err(why) => return refuse(&why.to_string()),
-        };
-        if !matches!(parsed.scheme(), "http" | "https") {
-            return refuse("it must begin with http:// or https://");
-        }
-        if parsed.query().is_some() || parsed.fragment().is_some() {
-            return refuse("it must have no query and no fragment");
-        }
-        self.base_url = parsed.as_str().trim_end_matches('/').to_owned();
+        self.base_url = http::base_url(url)?;
         self.client = OnceLock::new();
         Ok(self)
     }
@@ -177,21 +161,11 @@ impl GenAi {
             let message = "the API key holds characters that no HTTP header can carry";
             return Err(LlmError::new(ErrorCategory::Authentication, message));
         }
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(self.connect_timeout)
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .user_agent(concat!("prompt-engine/", env!("CARGO_PKG_VERSION")));
-        if is_loopback(&self.base_url) {
-            builder = builder.no_proxy();
-        }
-        let unfit = "cannot set up an HTTP client";
-        let failed = |source| LlmError::new(ErrorCategory::Other, unfit).with_source(source);
-        let http = builder.build().map_err(failed)?;
+        let http = http::client(&self.base_url, self.connect_timeout)?;
         Client::builder()
             .with_reqwest(http)
             .build()
-            .map_err(|_| LlmError::new(ErrorCategory::Other, unfit))
+            .map_err(|_| LlmError::new(ErrorCategory::Other, "cannot set up an HTTP client"))
     }
 
     /// Where a request for `model` goes. Nothing of it is looked up in the environment.
@@ -257,13 +231,4 @@ impl fmt::Debug for GenAi {
             .field("base_url", &self.base_url)
             .finish_non_exhaustive()
     }
-}
-
-fn is_loopback(base_url: &str) -> bool {
-    let Ok(url) = Url::parse(base_url) else { return false };
-    url.host_str().is_some_and(|host| {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost"
-            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-    })
 }

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "genai")]
 mod genai;
+#[cfg(any(feature = "genai", feature = "openai"))]
+mod http;
 #[cfg(feature = "mock-server")]
 mod mock_server;
 #[cfg(feature = "openai")]

@@ -8,8 +8,6 @@ mod connection;
 mod endpoint;
 mod error;
 mod facts;
-mod limits;
-mod redactor;
 mod responses;
 mod sse;
 mod stream;

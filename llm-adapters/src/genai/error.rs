@@ -4,18 +4,21 @@
 
 use std::time::Duration;
 
+use chrono::Utc;
 use genai::webc::Error as WebError;
 use genai::{BoxError, Error as GenAiError};
 use prompt_engine_core::{ErrorCategory, LlmError};
 use reqwest::Url;
 use reqwest::header::HeaderMap;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::{Map, Value, json};
+
+use crate::http::{Redactor, excerpt, header, retry_after};
 
 /// Makes the errors of one call.
 #[derive(Debug)]
 pub(super) struct Judge {
-    key: SecretString,
+    redactor: Redactor,
     /// Host and port, for messages.
     place: String,
 }
@@ -25,7 +28,10 @@ impl Judge {
         let place = Url::parse(base_url)
             .ok()
             .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
-        Self { key, place: place.unwrap_or_else(|| "the server".to_owned()) }
+        Self {
+            redactor: Redactor::new([key]),
+            place: place.unwrap_or_else(|| "the server".to_owned()),
+        }
     }
 
     /// The body that genai could not read, else the error.
@@ -57,7 +63,7 @@ impl Judge {
             GenAiError::ChatResponse { body, .. } => self.of_value(&body),
             // What else genai says of a call is said before it is sent.
             other => {
-                LlmError::new(ErrorCategory::InvalidRequest, self.redacted(&other.to_string()))
+                LlmError::new(ErrorCategory::InvalidRequest, self.redactor.text(&other.to_string()))
             }
         }
     }
@@ -104,7 +110,7 @@ impl Judge {
         };
         let id = header(headers, "request-id").or_else(|| header(headers, "x-request-id"));
         let made = self.make(&error, Some(status), &message, id).with_http_status(status);
-        match retry_after(headers).or(error.retry_after()) {
+        match retry_after(headers, Utc::now()).or(error.retry_after()) {
             Some(wait) => made.with_retry_after(wait),
             None => made,
         }
@@ -134,44 +140,26 @@ impl Judge {
     ) -> LlmError {
         let mut metadata = Map::new();
         if let Some(id) = request_id.or(error.request_id) {
-            metadata.insert("request_id".into(), json!(self.redacted(id)));
+            metadata.insert("request_id".into(), json!(self.redactor.text(id)));
         }
         if !error.object.is_null() {
-            metadata.insert("error".into(), self.redacted_value(error.object));
+            metadata.insert("error".into(), self.redactor.value(error.object));
         }
         let category = error.category(status);
-        let mut made = LlmError::new(category, self.redacted(message));
+        let mut made = LlmError::new(category, self.redactor.text(message));
         if let Some(code) = error.word {
-            made = made.with_code(self.redacted(code));
+            made = made.with_code(self.redactor.text(code));
         }
         if metadata.is_empty() { made } else { made.with_metadata(Value::Object(metadata)) }
     }
 
     /// A success that cannot be read.
     pub(super) fn unreadable(&self, message: &str, body: &str) -> LlmError {
-        let message = match excerpt(&self.redacted(body)) {
+        let message = match excerpt(&self.redactor.text(body)) {
             text if text.is_empty() => message.to_owned(),
             text => format!("{message}: {text}"),
         };
         LlmError::new(ErrorCategory::Server, message).with_http_status(200)
-    }
-
-    fn redacted(&self, text: &str) -> String {
-        let key = self.key.expose_secret();
-        // A key this short is a placeholder, and a part of ordinary words.
-        if key.len() < 4 { text.to_owned() } else { text.replace(key, "[redacted]") }
-    }
-
-    fn redacted_value(&self, value: &Value) -> Value {
-        match value {
-            Value::String(text) => Value::String(self.redacted(text)),
-            Value::Array(items) => items.iter().map(|item| self.redacted_value(item)).collect(),
-            Value::Object(fields) => fields
-                .iter()
-                .map(|(name, item)| (self.redacted(name), self.redacted_value(item)))
-                .collect(),
-            other => other.clone(),
-        }
     }
 }
 
@@ -284,30 +272,6 @@ impl<'v> Reported<'v> {
 
     fn has_reason(&self, reason: &str) -> bool {
         self.details().any(|detail| super::reply::text(detail, "reason") == Some(reason))
-    }
-}
-
-/// `retry-after-ms`, or `retry-after` in seconds.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name| header(headers, name)?.trim().parse::<f64>().ok();
-    let seconds = match number("retry-after-ms") {
-        Some(ms) => ms / 1000.0,
-        None => number("retry-after")?,
-    };
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
-fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// The start of a text, on one line.
-fn excerpt(text: &str) -> String {
-    const CHARS: usize = 200;
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
     }
 }
 

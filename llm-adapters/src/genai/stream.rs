@@ -17,8 +17,8 @@ use prompt_engine_core::{LlmError, StreamEvent};
 use serde_json::Value;
 
 use super::error::{self, Judge};
-use super::limits::Limits;
 use super::reply::{self, Reader, Step};
+use crate::http::Limits;
 
 /// One event of the server: its name, empty if it has none, and its data.
 #[derive(Debug)]

@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::answer::{Answer, Head};
 use super::endpoint::Endpoint;
-use super::limits::Limits;
 use super::stream::{self, Frames};
 use super::{error, transport};
+use crate::http::{self, Limits};
 
 /// One of the ways to ask a model.
 pub(super) trait Api: Send + 'static {
@@ -43,8 +43,7 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(endpoint: Endpoint) -> Self {
-        // An error says that a provider is installed already, which is as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
+        http::install_tls();
         Self {
             endpoint,
             provider: "openai".to_owned(),
@@ -103,7 +102,7 @@ impl Connection {
             return Ok(http);
         }
         self.own_http
-            .get_or_init(|| transport::http_client(&self.endpoint, self.connect_timeout))
+            .get_or_init(|| http::client(self.endpoint.base_url(), self.connect_timeout))
             .as_ref()
             .map_err(Clone::clone)
     }

@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use async_openai::config::Config;
 use prompt_engine_core::{Error, ErrorCategory, LlmError, Result};
-use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::redactor::Redactor;
+use crate::http::{self, Redactor};
 
 const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
 
@@ -35,23 +34,11 @@ impl Endpoint {
 
     /// The same key for the server at `url`.
     pub(super) fn at(&self, url: &str) -> Result<Self> {
-        let refuse = |why: &str| {
-            Err(Error::invalid(format!("{url:?} is no base URL of a model server: {why}")))
-        };
         let Self::Own { key, .. } = self else {
-            return refuse("a client that was handed in has a base URL of its own");
+            let why = "a client that was handed in has a base URL of its own";
+            return Err(Error::invalid(format!("{url:?} cannot be the base URL: {why}")));
         };
-        let parsed = match Url::parse(url.trim()) {
-            Ok(parsed) => parsed,
-            Err(why) => return refuse(&why.to_string()),
-        };
-        if !matches!(parsed.scheme(), "http" | "https") {
-            return refuse("it must begin with http:// or https://");
-        }
-        if parsed.query().is_some() || parsed.fragment().is_some() {
-            return refuse("it must have no query and no fragment");
-        }
-        let base_url = parsed.as_str().trim_end_matches('/').to_owned();
+        let base_url = http::base_url(url)?;
         Ok(Self::Own { base_url, key: key.clone() })
     }
 
@@ -65,16 +52,6 @@ impl Endpoint {
     /// Whether requests go to OpenAI itself.
     pub(super) fn is_openai(&self) -> bool {
         self.base_url().trim_end_matches('/') == OPENAI_BASE_URL
-    }
-
-    /// Whether requests stay on this machine.
-    pub(super) fn is_loopback(&self) -> bool {
-        let Ok(url) = Url::parse(self.base_url()) else { return false };
-        url.host_str().is_some_and(|host| {
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            host == "localhost"
-                || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        })
     }
 
     pub(super) fn url(&self, path: &str) -> String {

@@ -7,6 +7,7 @@ use prompt_engine_core::{ErrorCategory, LlmError};
 use serde_json::{Map, Value};
 
 use super::answer::Head;
+use crate::http::{self, excerpt};
 
 /// The error of an answer that is no success.
 pub(super) fn from_answer(body: &str, head: &Head) -> LlmError {
@@ -27,7 +28,7 @@ pub(super) fn from_answer(body: &str, head: &Head) -> LlmError {
         .with_http_status(status)
         .with_metadata(metadata(&value, head));
     let error = with_code(error, &said, head);
-    match head.retry_after(Utc::now()) {
+    match http::retry_after(&head.headers, Utc::now()) {
         Some(wait) => error.with_retry_after(wait),
         None => error,
     }
@@ -227,22 +228,12 @@ fn metadata(value: &Value, head: &Head) -> Value {
     if fields.is_empty() { Value::Null } else { Value::Object(fields) }
 }
 
-/// The start of a text, on one line.
-fn excerpt(text: &str) -> String {
-    const CHARS: usize = 200;
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::super::redactor::Redactor;
     use super::*;
+    use crate::http::Redactor;
 
     #[test]
     fn status_and_code_decide_the_category() {

@@ -12,8 +12,8 @@ use super::answer::{Answer, Head, MAX_BYTES};
 use super::connection::Api;
 use super::error;
 use super::facts::{has_error, text};
-use super::limits::Limits;
 use super::sse::{Event, Parser};
+use crate::http::Limits;
 
 /// The most bytes of a stream: several times what the longest answers take.
 const MAX_STREAM_BYTES: usize = 4 * MAX_BYTES;

@@ -5,33 +5,13 @@
 //! through it would retry four statuses in silence, drop the headers of an answer, refuse an error
 //! whose `code` is a number, and not tell a stream that ended from one that broke.
 
-use std::time::Duration;
-
 use prompt_engine_core::{ErrorCategory, LlmError};
-use reqwest::{Client, redirect, retry};
+use reqwest::Client;
 use serde_json::Value;
 
 use super::answer::Answer;
 use super::endpoint::Endpoint;
 use super::error;
-
-/// An HTTP client for `endpoint`.
-pub(super) fn http_client(
-    endpoint: &Endpoint,
-    connect_timeout: Duration,
-) -> Result<Client, LlmError> {
-    let mut builder = Client::builder()
-        .connect_timeout(connect_timeout)
-        .redirect(redirect::Policy::none())
-        .retry(retry::never())
-        .user_agent(concat!("prompt-engine/", env!("CARGO_PKG_VERSION")));
-    if endpoint.is_loopback() {
-        builder = builder.no_proxy();
-    }
-    builder.build().map_err(|source| {
-        LlmError::new(ErrorCategory::Other, "cannot set up an HTTP client").with_source(source)
-    })
-}
 
 /// Sends `body` to `path` of `endpoint`.
 pub(super) async fn post(

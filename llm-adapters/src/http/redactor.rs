@@ -6,11 +6,11 @@ use serde_json::Value;
 
 /// The secrets that one request carried.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Redactor(Vec<SecretString>);
+pub(crate) struct Redactor(Vec<SecretString>);
 
 impl Redactor {
     /// Secrets of less than four bytes are placeholders, and parts of ordinary words.
-    pub(super) fn new(secrets: impl IntoIterator<Item = SecretString>) -> Self {
+    pub(crate) fn new(secrets: impl IntoIterator<Item = SecretString>) -> Self {
         let mut secrets: Vec<_> =
             secrets.into_iter().filter(|secret| secret.expose_secret().len() >= 4).collect();
         // One that holds another goes first, or its rest would stay.
@@ -18,13 +18,13 @@ impl Redactor {
         Self(secrets)
     }
 
-    pub(super) fn text(&self, text: &str) -> String {
+    pub(crate) fn text(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, secret| {
             text.replace(secret.expose_secret(), "[redacted]")
         })
     }
 
-    pub(super) fn value(&self, value: &Value) -> Value {
+    pub(crate) fn value(&self, value: &Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.text(text)),
             Value::Array(items) => items.iter().map(|item| self.value(item)).collect(),

@@ -1,0 +1,24 @@
+//! What the clients share of HTTP: where a server is, the times that a call may take, what a server
+//! asks for, and what must not be shown of what it says.
+
+mod base_url;
+mod client;
+mod headers;
+mod limits;
+mod redactor;
+
+pub(crate) use base_url::{base_url, is_loopback};
+pub(crate) use client::{client, install_tls};
+pub(crate) use headers::{header, retry_after};
+pub(crate) use limits::Limits;
+pub(crate) use redactor::Redactor;
+
+/// The start of a text, on one line.
+pub(crate) fn excerpt(text: &str) -> String {
+    const CHARS: usize = 200;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(CHARS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
