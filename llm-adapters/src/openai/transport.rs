@@ -5,7 +5,7 @@
 //! through it would retry four statuses in silence, drop the headers of an answer, refuse an error
 //! whose `code` is a number, and not tell a stream that ended from one that broke.
 
-use prompt_engine_core::{ErrorCategory, LlmError};
+use prompt_engine_core::LlmError;
 use reqwest::Client;
 use serde_json::Value;
 
