@@ -11,7 +11,8 @@ use crate::failure::Failure;
 
 /// The client of the provider `name`, at `base_url` where one is given.
 ///
-/// A name that is not known is that of a server which speaks like OpenAI, and needs a URL.
+/// A name that is not known is that of a server which speaks like OpenAI, and needs a URL. No such
+/// server is given the key of another: its own is in the variable of its name, if it wants one.
 pub(crate) fn client(name: &str, base_url: Option<&str>) -> Result<Arc<dyn LlmClient>, Failure> {
     let refused = |error: prompt_engine::Error| Failure::option("--base-url", &error);
     let Ok(provider) = name.parse::<Provider>() else {
@@ -22,7 +23,7 @@ pub(crate) fn client(name: &str, base_url: Option<&str>) -> Result<Arc<dyn LlmCl
                 Provider::ALL.map(|one| one.to_string()).join(", ")
             )));
         };
-        let client = OpenAi::new(key("OPENAI_API_KEY")?.into()).with_provider_name(name);
+        let client = OpenAi::new(key(&key_variable(name))?.into()).with_provider_name(name);
         return Ok(Arc::new(client.with_base_url(url).map_err(refused)?));
     };
     let key = match provider.key_variable() {
@@ -46,4 +47,13 @@ fn key(variable: &str) -> Result<String, Failure> {
         Err(VarError::NotPresent) => Ok(String::new()),
         Err(VarError::NotUnicode(_)) => Err(Failure::failed(format!("{variable} is no text"))),
     }
+}
+
+/// `HOUSE_LLM_API_KEY` for `house-llm`.
+fn key_variable(name: &str) -> String {
+    let upper = |letter: char| match letter {
+        letter if letter.is_ascii_alphanumeric() => letter.to_ascii_uppercase(),
+        _ => '_',
+    };
+    format!("{}_API_KEY", name.chars().map(upper).collect::<String>())
 }

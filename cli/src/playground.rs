@@ -9,7 +9,7 @@ use comfy_table::Color;
 use futures::future::join_all;
 use prompt_engine::{
     LlmClient, LlmExecution, Params, PlaygroundError, PlaygroundRequest, PlaygroundResult,
-    PromptEngine, Slug,
+    PromptEngine, Recorded, Slug,
 };
 use serde_json::{Value, json};
 
@@ -18,8 +18,8 @@ use crate::context::Context;
 use crate::executions::{latency, short_cost};
 use crate::failure::Failure;
 use crate::output;
-use crate::render::{parse_var, values};
-use crate::run::parse_option;
+use crate::render::{parse_var, saved, values};
+use crate::run::{cancelled, interrupted, parse_option, recorded_name};
 use crate::table::{cell, count, number, show, table, whole};
 
 /// What to try.
@@ -32,7 +32,7 @@ pub(crate) struct PlaygroundArgs {
     /// A value: the text after = is read as the type of the parameter; arrays and JSON are written as JSON.
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = parse_var)]
     vars: Vec<(String, String)>,
-    /// A model to ask: its provider, a slash, its name. Repeat it to compare models.
+    /// A model to ask: its provider, as in `run --provider`, a slash, its name. Repeat it to compare models.
     #[arg(long = "with", value_name = "PROVIDER/MODEL", required = true, value_parser = parse_model)]
     with: Vec<(String, String)>,
     /// A version to try; the active one, unless given. Repeat it to compare versions.
@@ -73,10 +73,10 @@ pub(crate) async fn run(args: PlaygroundArgs, context: &Context) -> Result<(), F
     let tried = tokio::select! {
         tried = all => Some(tried),
         // The calls that are given up are recorded as cancelled.
-        () = crate::run::interrupted() => None,
+        () = interrupted() => None,
     };
     let closed = context.close(&engine).await;
-    let Some(tried) = tried else { return Err(crate::run::cancelled()) };
+    let Some(tried) = tried else { return Err(cancelled()) };
     // What is wrong with the prompt or its values is wrong with every try.
     if let Some(Err(PlaygroundError::Prompt(error))) = tried.first()
         && tried.iter().all(|tried| execution(tried).is_none())
@@ -88,12 +88,15 @@ pub(crate) async fn run(args: PlaygroundArgs, context: &Context) -> Result<(), F
     } else {
         print(&tries, &tried, !args.versions.is_empty())?;
     }
+    // A call that is not in the store is no success, whatever was answered.
+    tried.iter().filter_map(recorded).try_for_each(saved)?;
+    closed?;
     match tried.iter().filter(|tried| tried.is_err()).count() {
-        0 => closed,
-        failed => Err(Failure::failed(format!(
-            "{failed} of {} failed",
-            count(tries.len() as u64, "call")
-        ))),
+        0 => Ok(()),
+        failed => {
+            let of = count(u64::try_from(tries.len()).unwrap_or(u64::MAX), "call");
+            Err(Failure::failed(format!("{failed} of {of} failed")))
+        }
     }
 }
 
@@ -153,6 +156,15 @@ fn execution(tried: &Tried) -> Option<&LlmExecution> {
     }
 }
 
+/// What became of the record; `None` if nothing was sent.
+fn recorded(tried: &Tried) -> Option<&Recorded> {
+    match tried {
+        Ok(tried) => Some(&tried.recorded),
+        Err(PlaygroundError::Call(error)) => error.recorded(),
+        Err(PlaygroundError::Prompt(_)) => None,
+    }
+}
+
 fn print(tries: &[Try<'_>], tried: &[Tried], versions: bool) -> Result<(), Failure> {
     let mut columns = vec!["Model", "Output", ">Latency", ">Tokens", ">Cost"];
     if versions {
@@ -207,6 +219,7 @@ fn document(one: &Try<'_>, tried: &Tried) -> Value {
         "token_count": seen.and_then(|seen| seen.tokens).map(|tokens| tokens.total()),
         "cost_usd": seen.and_then(|seen| seen.cost?.usd()),
         "execution_id": seen.map(|seen| seen.id),
+        "recorded": recorded(tried).map(recorded_name),
     })
 }
 

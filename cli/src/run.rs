@@ -32,7 +32,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
     /// Who is asked: openai, openai-responses, anthropic, gemini and so on. Any other name is that of a
-    /// server that speaks like OpenAI, and needs --base-url.
+    /// server that speaks like OpenAI, and needs --base-url; the key of `house` is in HOUSE_API_KEY.
     #[arg(long, value_name = "NAME", default_value = "openai")]
     provider: prompt_engine::Label,
     /// Print the answer as it is made.
@@ -210,7 +210,7 @@ fn summary(execution: &LlmExecution) -> String {
     printable(&parts.join(" | ")).into_owned()
 }
 
-fn recorded_name(recorded: &Recorded) -> &'static str {
+pub(crate) fn recorded_name(recorded: &Recorded) -> &'static str {
     match recorded {
         Recorded::Committed => "committed",
         Recorded::Queued => "queued",

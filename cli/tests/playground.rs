@@ -1,0 +1,106 @@
+//! `playground` as people and scripts run it, against a model server of our own.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod place;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+
+use prompt_engine_llm::MockServer;
+use serde_json::json;
+
+use place::Place;
+
+const WHAT: [&str; 4] = ["playground", "welcome", "--var", "name=Ada"];
+
+/// The lines of the header of the next request to a server that refuses it.
+fn request(listener: &TcpListener) -> Vec<String> {
+    let (mut stream, _) = listener.accept().unwrap();
+    let lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+    let head = lines.take_while(|line| !line.is_empty()).collect();
+    let refused = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    stream.write_all(refused.as_bytes()).unwrap();
+    head
+}
+
+#[test]
+fn models_and_versions_stand_side_by_side_and_a_failure_leaves_the_others_alone() {
+    let place = Place::with_prompt();
+    place.ok(&["prompt", "edit", "welcome", "--content", "Good day {{name}}"]);
+    let server = MockServer::start().unwrap();
+    let url = format!("openai={}", server.base_url());
+    let with = [
+        &WHAT[..],
+        &["--with", "openai/gpt-4o", "--with", "openai/fail:429", "--base-url", &url],
+        &["--version", "1", "--version", "2"],
+    ]
+    .concat();
+    let output = place.run(&with);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "prompt-engine: 2 of 4 calls failed\n");
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].contains("Version") && lines[0].contains("Output"), "{said}");
+    assert!(lines[1].contains("openai/gpt-4o") && lines[1].contains("v1"), "{said}");
+    assert!(said.contains("Good day Ada") && said.contains("Hello Ada"), "{said}");
+    assert!(said.contains("Rate limit exceeded."), "{said}");
+
+    let listed = place.lines(&["executions", "list"]);
+    assert_eq!(listed.len(), 4);
+    assert_eq!(server.requests(), 4);
+    let usages = place.lines(&["usages", "list"]);
+    assert_eq!(usages.len(), 4);
+    let id = usages[0]["id"].as_str().unwrap();
+    assert_eq!(place.json(&["usages", "show", id])["metadata"], json!({"source": "playground"}));
+}
+
+#[test]
+fn json_has_a_line_for_each_try() {
+    let place = Place::with_prompt();
+    let server = MockServer::start().unwrap();
+    let url = format!("openai={}", server.base_url());
+    let with = [&WHAT[..], &["--with", "openai/gpt-4o", "--base-url", &url]].concat();
+    let tries = place.lines(&with);
+    assert_eq!(tries.len(), 1);
+    let one = &tries[0];
+    assert_eq!((&one["provider"], &one["model"]), (&json!("openai"), &json!("gpt-4o")));
+    assert_eq!((&one["version"], &one["recorded"]), (&json!(1), &json!("committed")));
+    let stored = place.json(&["executions", "show", one["execution_id"].as_str().unwrap()]);
+    assert_eq!(stored["response_content"], one["response"]);
+    assert_eq!(stored["cost_usd"], one["cost_usd"]);
+}
+
+#[test]
+fn a_server_is_never_given_the_key_of_another() {
+    let place = Place::with_prompt();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("house-llm=http://{}/v1", listener.local_addr().unwrap());
+    let with = [&WHAT[..], &["--with", "house-llm/m", "--base-url", &url]].concat();
+    for (variable, expected) in [("OPENAI_API_KEY", None), ("HOUSE_LLM_API_KEY", Some("s3cr3t"))] {
+        let child = place.command(&with).env(variable, "s3cr3t").spawn().unwrap();
+        let head = request(&listener);
+        let sent = head.iter().find(|line| line.to_ascii_lowercase().starts_with("authorization"));
+        let key = sent.map(|line| line.rsplit(' ').next().unwrap());
+        assert_eq!(key, expected, "{variable}");
+        assert!(!child.wait_with_output().unwrap().status.success());
+    }
+}
+
+#[test]
+fn what_cannot_be_tried_is_refused_in_one_sentence() {
+    let place = Place::with_prompt();
+    let refused = |more: &[&str], code| {
+        let said = place.refused(&[&WHAT[..], more].concat(), code);
+        assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+        said
+    };
+    assert!(refused(&["--with", "openai"], 2).contains("write PROVIDER/MODEL"));
+    assert!(refused(&["--with", "nobody/m"], 2).contains("\"nobody\" is no provider"));
+    let unused = ["--with", "openai/m", "--base-url", "other=http://127.0.0.1:1/v1"];
+    assert!(refused(&unused, 2).contains("no --with asks \"other\""));
+    let server = ["--with", "openai/m", "--base-url", "openai=http://127.0.0.1:1/v1"];
+    let missing = place.refused(&[&["playground", "welcome"][..], &server].concat(), 1);
+    assert!(missing.contains("missing parameter: name"), "{missing}");
+    assert!(place.lines(&["executions", "list"]).is_empty());
+}
