@@ -318,6 +318,9 @@ pub enum StreamEvent {
         /// The provider's id of the response.
         id: Option<String>,
     },
+    /// The model made something that is no text: a thought, a part of a tool call, a refusal. At
+    /// most once, before the first text; it ends the wait for the first token.
+    Token,
     /// The next piece of text, never empty.
     Text(String),
     /// The whole reply, text included; last, and always there on success.

@@ -33,7 +33,7 @@ pub struct Attempt<'a> {
     pub outcome: Result<&'a ChatReply, &'a LlmError>,
     /// The time from the request to the end.
     pub latency: Duration,
-    /// The time from the request to the first text; `None` where none was streamed.
+    /// The time from the request to the first token, text or not; `None` where none was streamed.
     pub time_to_first_token: Option<Duration>,
 }
 
@@ -106,7 +106,7 @@ impl Flight {
         }
     }
 
-    /// Text that was streamed.
+    /// Text that was streamed; empty for a token that is no text.
     pub(super) fn saw(&mut self, text: &str) {
         self.first_token.get_or_insert_with(|| self.started.elapsed());
         if let Some(call) = &mut self.call {

@@ -71,9 +71,9 @@ impl Live {
                     break;
                 }
                 Ok(event) => {
-                    let text = matches!(event, StreamEvent::Text(_));
+                    let token = matches!(event, StreamEvent::Token | StreamEvent::Text(_));
                     self.ahead.push_back(event);
-                    if text {
+                    if token {
                         break;
                     }
                 }
@@ -107,6 +107,7 @@ impl Live {
         };
         match &item {
             Ok(StreamEvent::Started { model, .. }) => self.flight.started(model.as_deref()),
+            Ok(StreamEvent::Token) => self.flight.saw(""),
             Ok(StreamEvent::Text(text)) => self.flight.saw(text),
             Ok(StreamEvent::End(_)) | Err(_) => {}
         }

@@ -117,7 +117,7 @@ impl Call {
         }
     }
 
-    /// Text that was streamed.
+    /// Text that was streamed; empty for a token that is no text.
     pub(crate) fn saw(&mut self, text: &str) {
         self.first_token_ms.get_or_insert_with(|| millis_since(self.started));
         self.seen.push_str(text);

@@ -98,7 +98,8 @@ impl<'a> Execute<'a> {
         self
     }
 
-    /// Gives each streamed call up that has no token after so long; it is recorded as a timeout.
+    /// Gives each streamed call up that has no token after so long, of text or of anything else; it
+    /// is recorded as a timeout.
     pub fn first_token_timeout(mut self, timeout: Duration) -> Self {
         self.first_token = Some(timeout);
         self

@@ -90,7 +90,8 @@ impl ExecutionHandle {
         self.call.id
     }
 
-    /// Text that was streamed: the first of it sets the time to the first token.
+    /// Text that was streamed, or an empty one for a token that is no text, such as a part of a
+    /// tool call: the first sets the time to the first token.
     pub fn saw(&mut self, text: &str) {
         self.call.saw(text);
     }

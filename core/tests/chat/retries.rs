@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use prompt_engine_core::testkit::{Act, Scripted};
 use prompt_engine_core::{Chat, ErrorCategory, RetryPolicy, Status, StreamEvent, tool_fn};
 use tokio::time::Instant;
@@ -79,6 +80,27 @@ async fn a_stream_is_begun_again_before_its_first_token_and_never_after() {
     assert_eq!(stream.execution(), stored.last());
     let seen = stored[2].payload.as_ref().unwrap().response_content.as_deref();
     assert_eq!(seen, Some("Hel"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_no_text_is_a_first_token() {
+    let (engine, rendered) = rendered().await;
+    let token = || Ok(StreamEvent::Token);
+    let client = Scripted::new([
+        Act::Stream(vec![token(), Err(error(ErrorCategory::Server))]),
+        Act::StreamThenHang(vec![token()]),
+    ]);
+    let mut broken = rendered.execute_with(&client).retries(steady()).stream().await.unwrap();
+    assert!(matches!(broken.next().await, Some(Ok(StreamEvent::Token))));
+    assert_eq!(broken.reply().await.unwrap_err().category(), ErrorCategory::Server);
+    assert_eq!(client.requests(), 1, "it is not begun again");
+
+    let call = rendered.execute_with(&client).first_token_timeout(Duration::from_secs(1));
+    let mut slow = call.timeout(Duration::from_secs(60)).stream().await.unwrap();
+    assert_eq!(slow.reply().await.unwrap_err().message(), "no answer within 60s");
+    let stored = executions(&engine).await;
+    assert!(stored.iter().all(|call| call.time_to_first_token_ms == Some(0)));
+    assert!(stored.iter().all(|call| call.payload.as_ref().unwrap().response_content.is_none()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,7 +34,7 @@ async fn text_calls_and_results_come_as_they_are_made_and_the_answer_last() {
     let (engine, rendered) = rendered().await;
     let script = || {
         [
-            Act::Stream(vec![text("Let me see"), end(calls("t", ""))]),
+            Act::Stream(vec![Ok(StreamEvent::Token), text("Let me see"), end(calls("t", ""))]),
             Act::Stream(vec![text("It is "), text("1"), end(reply("It is 1"))]),
         ]
     };

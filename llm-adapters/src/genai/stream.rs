@@ -65,6 +65,8 @@ pub(super) struct Pump {
     judge: Judge,
     ready: VecDeque<StreamEvent>,
     started: bool,
+    /// Whether a token was handed out, text or not.
+    spoke: bool,
     /// Whether the bytes held something that is no event.
     odd: bool,
     /// A frame that ends in the middle: the last one of a connection that broke.
@@ -87,6 +89,7 @@ impl Pump {
             judge,
             ready: VecDeque::new(),
             started: false,
+            spoke: false,
             odd: false,
             half: None,
         }
@@ -175,6 +178,9 @@ impl Pump {
         }
         if token {
             self.limits = self.limits.after_first_token();
+            if !std::mem::replace(&mut self.spoke, true) && text.is_empty() {
+                self.ready.push_back(StreamEvent::Token);
+            }
         }
         if !text.is_empty() {
             self.ready.push_back(StreamEvent::Text(text));

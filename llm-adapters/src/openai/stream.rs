@@ -72,6 +72,7 @@ pub(super) fn events<A: Api>(
         whole: None,
         ready: VecDeque::new(),
         started: false,
+        spoke: false,
         frames: A::Frames::default(),
     };
     stream::unfold(reader, |mut reader| async move {
@@ -93,6 +94,8 @@ struct Reader<A: Api> {
     whole: Option<Vec<u8>>,
     ready: VecDeque<StreamEvent>,
     started: bool,
+    /// Whether a token was handed out, text or not.
+    spoke: bool,
     frames: A::Frames,
 }
 
@@ -183,6 +186,14 @@ impl<A: Api> Reader<A> {
         Ok(reply)
     }
 
+    /// Says that there is a first token, where no text of it does.
+    fn speak(&mut self) {
+        let text = self.ready.iter().any(|event| matches!(event, StreamEvent::Text(_)));
+        if !std::mem::replace(&mut self.spoke, true) && !text {
+            self.ready.push_back(StreamEvent::Token);
+        }
+    }
+
     /// The reply, once `event` makes it whole.
     fn take_in(&mut self, event: &Event, head: &Head) -> Result<Option<ChatReply>, LlmError> {
         let raw = event.data.trim();
@@ -207,6 +218,9 @@ impl<A: Api> Reader<A> {
         self.started |= !self.ready.is_empty();
         if !matches!(step, Step::More) {
             self.limits = self.limits.after_first_token();
+        }
+        if matches!(step, Step::Token) {
+            self.speak();
         }
         Ok(match step {
             Step::Whole => self.frames.finish(End::Said, head),

@@ -185,6 +185,39 @@ async fn a_stream_that_stalls_after_its_first_token_has_the_rest_of_the_time() {
 }
 
 #[tokio::test]
+async fn the_first_token_is_told_of_once_where_it_is_no_text() {
+    use StreamEvent::{Started, Text, Token};
+    for protocol in BOTH {
+        let thought = match protocol {
+            Protocol::Anthropic => {
+                let start = json!({"type": "message_start", "message": {"id": "m1"}});
+                let block = json!({"type": "content_block_start", "index": 1,
+                    "content_block": {"type": "thinking", "thinking": "hm"}});
+                let delta = json!({"type": "content_block_delta", "index": 1,
+                    "delta": {"type": "thinking_delta", "thinking": "!"}});
+                format!("data: {start}\n\ndata: {block}\n\ndata: {delta}\n\n")
+            }
+            Protocol::Gemini => {
+                let part = json!({"text": "hm", "thought": true});
+                let data = json!({"candidates": [{"content": {"parts": [part]}}]});
+                format!("data: {data}\n\ndata: {data}\n\n")
+            }
+        };
+        for (body, silent) in
+            [(thought.clone() + &begun(protocol), true), (begun(protocol) + &thought, false)]
+        {
+            let url = serve(move |_, _| events(Body::from(body.clone()))).await;
+            let stream = client(protocol, &url).stream(&ask("hi")).await.expect("a stream");
+            let seen: Vec<_> = stream.filter_map(async |event| event.ok()).collect().await;
+            let tokens = seen.iter().filter(|event| matches!(event, Token)).count();
+            assert_eq!(tokens, usize::from(silent), "{protocol:?}: {seen:?}");
+            assert!(matches!(seen[0], Started { .. }), "{protocol:?}: {seen:?}");
+            assert!(matches!(seen[usize::from(silent) + 1], Text(_)), "{protocol:?}: {seen:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn bytes_that_break_off_are_a_network_error_and_what_was_streamed_is_kept() {
     for protocol in BOTH {
         let url = break_off(r#"{"content": [{"ty"#, begun(protocol));

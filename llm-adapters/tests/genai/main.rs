@@ -33,12 +33,16 @@ async fn drain(
 ) -> Result<(Vec<String>, ChatReply), (Vec<String>, LlmError)> {
     let mut stream = client.stream(request).await.map_err(|error| (Vec::new(), error))?;
     let mut texts = Vec::new();
-    let mut started = false;
+    let (mut started, mut spoke) = (false, false);
     while let Some(event) = stream.next().await {
         match event {
             Ok(StreamEvent::Started { .. }) => {
                 assert!(!started && texts.is_empty(), "a stream starts once, before its text");
                 started = true;
+            }
+            Ok(StreamEvent::Token) => {
+                assert!(started && !spoke && texts.is_empty(), "it says once that no text comes");
+                spoke = true;
             }
             Ok(StreamEvent::Text(text)) => {
                 assert!(!text.is_empty(), "a text is never empty");

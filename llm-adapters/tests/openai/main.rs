@@ -45,12 +45,16 @@ async fn drain(
 ) -> Result<(Vec<String>, ChatReply), (Vec<String>, LlmError)> {
     let mut stream = client.stream(request).await.map_err(|error| (Vec::new(), error))?;
     let mut texts = Vec::new();
-    let mut started = false;
+    let (mut started, mut spoke) = (false, false);
     while let Some(event) = stream.next().await {
         match event {
             Ok(StreamEvent::Started { .. }) => {
                 assert!(!started && texts.is_empty(), "a stream starts once, before its text");
                 started = true;
+            }
+            Ok(StreamEvent::Token) => {
+                assert!(started && !spoke && texts.is_empty(), "it says once that no text comes");
+                spoke = true;
             }
             Ok(StreamEvent::Text(text)) => texts.push(text),
             Ok(StreamEvent::End(reply)) => {
@@ -65,6 +69,18 @@ async fn drain(
         }
     }
     panic!("the stream ended with neither an end nor an error");
+}
+
+/// The events of a stream, each in a word.
+async fn words(client: &dyn LlmClient) -> Vec<String> {
+    let stream = client.stream(&ask("hi")).await.expect("a stream");
+    let word = |event: Result<StreamEvent, LlmError>| match event.expect("an event") {
+        StreamEvent::Started { .. } => "started".to_owned(),
+        StreamEvent::Token => "token".to_owned(),
+        StreamEvent::Text(text) => text,
+        StreamEvent::End(_) => "end".to_owned(),
+    };
+    stream.map(word).collect().await
 }
 
 /// Serves every request with `answer` of its path.

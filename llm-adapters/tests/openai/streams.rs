@@ -5,7 +5,7 @@ use axum::http::Uri;
 use prompt_engine_core::{ChatReply, ErrorCategory as C, LlmClient, LlmError};
 use serde_json::{Value, json};
 
-use super::{ask, client, drain, serve};
+use super::{ask, client, drain, serve, words};
 
 type Drained = Result<(Vec<String>, ChatReply), (Vec<String>, LlmError)>;
 
@@ -68,6 +68,41 @@ async fn a_refusal_is_streamed_apart_from_the_text() {
             events(&[piece("I can"), piece("not."), ended]).await.expect("a reply");
         assert_eq!((texts.len(), reply.content), (0, None));
         assert_eq!(reply.metadata["refusal"], "I cannot.");
+    }
+}
+
+#[tokio::test]
+async fn the_first_token_is_told_of_once_where_it_is_no_text() {
+    let tool = |part| {
+        delta(json!({"tool_calls": [{"index": 0, "id": "c", "function": {"arguments": part}}]}))
+    };
+    let thought = delta(json!({"reasoning_content": "hm"}));
+    let (said, role) = (delta(json!({"content": "Hi"})), delta(json!({"role": "assistant"})));
+    let cases: [(&[Value], &[&str]); 4] = [
+        (&[role.clone(), tool("{"), tool("}")], &["started", "token", "end"]),
+        (&[thought.clone(), thought, said.clone()], &["started", "token", "Hi", "end"]),
+        (&[said, tool("{}")], &["started", "Hi", "end"]),
+        (&[role], &["started", "end"]),
+    ];
+    for (frames, expected) in cases {
+        let body: String = frames.iter().map(|frame| format!("data: {frame}\n\n")).collect();
+        let url = served("text/event-stream", body + "data: [DONE]\n\n").await;
+        assert_eq!(words(&client(&url)).await, expected);
+    }
+
+    let part = json!({"type": "response.function_call_arguments.delta", "delta": "{"});
+    let thought = json!({"type": "response.reasoning_summary_text.delta", "delta": "hm"});
+    let whole = || ended("completed", json!([call()]));
+    let cases: [(&[Value], &[&str]); 4] = [
+        (&[begun(), part.clone(), part.clone(), whole()], &["started", "token", "end"]),
+        // A server that says of no beginning.
+        (&[thought, text("Hi"), part.clone(), whole()], &["started", "token", "Hi", "end"]),
+        (&[text("Hi"), part, whole()], &["started", "Hi", "end"]),
+        (&[begun(), ended("incomplete", json!([]))], &["started", "end"]),
+    ];
+    for (frames, expected) in cases {
+        let url = served("text/event-stream", framed(frames)).await;
+        assert_eq!(words(&client(&url).responses()).await, expected);
     }
 }
 

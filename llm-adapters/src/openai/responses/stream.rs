@@ -35,6 +35,9 @@ impl Frames for Events {
     ) -> Result<Step, LlmError> {
         let response = frame.value.get("response").filter(|response| response.is_object());
         let delta = text(frame.value, "delta");
+        if delta.is_some() {
+            self.start(response, ready);
+        }
         match (frame.name, response, delta) {
             ("response.completed" | "response.incomplete", Some(response), _) => {
                 self.start(Some(response), ready);
@@ -55,7 +58,6 @@ impl Frames for Events {
                 });
             }
             ("response.output_text.delta", _, Some(delta)) => {
-                self.start(None, ready);
                 self.text.push_str(delta);
                 ready.push_back(StreamEvent::Text(delta.to_owned()));
             }
