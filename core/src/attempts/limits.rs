@@ -1,5 +1,5 @@
 //! What ends a call before its answer: a deadline, or somebody's word.
-//! Invariant: an answer that is there when the limit is reached is taken.
+//! Invariant: a whole answer that is there when the limit is reached is taken.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -28,6 +28,13 @@ struct Deadline {
     within: Duration,
 }
 
+impl Deadline {
+    fn missed(self) -> LlmError {
+        let Self { missing, within, .. } = self;
+        LlmError::new(ErrorCategory::Timeout, format!("no {missing} within {within:?}"))
+    }
+}
+
 impl Limits {
     /// The same limits, and the end of them where `cancel` changes.
     pub(crate) fn with_cancel(mut self, cancel: watch::Receiver<u64>) -> Self {
@@ -52,15 +59,22 @@ impl Limits {
         Instant::now().checked_add(wait).is_some_and(|end| end < deadline.at)
     }
 
+    /// The limit that was reached by now. It asks the clock and the word themselves: a task that
+    /// never waits lets no timer fire.
+    pub(crate) fn passed(&self) -> Option<LlmError> {
+        if self.cancel.as_ref().is_some_and(|cancel| cancel.borrow().has_changed()) {
+            return Some(LlmError::cancelled());
+        }
+        self.deadline.filter(|deadline| deadline.at <= Instant::now()).map(Deadline::missed)
+    }
+
     /// Waits for the first of the limits, and says which it was.
     pub(crate) fn reached(&self) -> BoxFuture<'static, LlmError> {
         let Self { deadline, mut cancel } = self.clone();
         let late = async move {
-            let Some(Deadline { at, missing, within }) = deadline else {
-                return std::future::pending().await;
-            };
-            tokio::time::sleep_until(at).await;
-            LlmError::new(ErrorCategory::Timeout, format!("no {missing} within {within:?}"))
+            let Some(deadline) = deadline else { return std::future::pending().await };
+            tokio::time::sleep_until(deadline.at).await;
+            deadline.missed()
         };
         let cancelled = async move {
             if let Some(cancel) = &mut cancel

@@ -25,6 +25,8 @@ pub(crate) struct Live {
     stream: Option<ChatStream>,
     /// Events that were read while the first token was waited for.
     ahead: VecDeque<StreamEvent>,
+    limits: Limits,
+    /// Ends when one of `limits` is reached.
     limit: BoxFuture<'static, LlmError>,
     settling: Option<(BoxFuture<'static, Option<RecordedCall>>, Item)>,
     call: Option<RecordedCall>,
@@ -36,10 +38,16 @@ impl Live {
             flight,
             stream: Some(stream),
             ahead: VecDeque::new(),
+            limits: limits.clone(),
             limit: limits.reached(),
             settling: None,
             call: None,
         }
+    }
+
+    fn limit_by(&mut self, limits: &Limits) {
+        self.limits = limits.clone();
+        self.limit = limits.reached();
     }
 
     pub(crate) fn execution_id(&self) -> ExecutionId {
@@ -62,7 +70,7 @@ impl Live {
         first: &Limits,
         rest: &Limits,
     ) -> Result<(), LlmError> {
-        self.limit = first.reached();
+        self.limit_by(first);
         loop {
             match poll_fn(|cx| self.poll_event(cx)).await {
                 Ok(StreamEvent::End(reply)) => {
@@ -84,7 +92,7 @@ impl Live {
                 }
             }
         }
-        self.limit = rest.reached();
+        self.limit_by(rest);
         Ok(())
     }
 
@@ -102,6 +110,9 @@ impl Live {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(broken())) };
         let item = match self.flight.span().in_scope(|| stream.poll_next_unpin(cx)) {
+            Poll::Ready(Some(Ok(event))) if !matches!(event, StreamEvent::End(_)) => {
+                self.limits.passed().map_or(Ok(event), Err)
+            }
             Poll::Ready(item) => item.unwrap_or_else(|| Err(broken())),
             Poll::Pending => Err(ready!(self.limit.poll_unpin(cx))),
         };

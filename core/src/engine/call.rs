@@ -14,7 +14,7 @@ use crate::llm::{ChatReply, ChatRequest, LlmError};
 use crate::price_book::PriceRequest;
 use crate::record::{Attribution, ExecutionPayload, LlmExecution, Record};
 use crate::recorder::{DropReason, Recorded, Reservation, weight};
-use crate::status::{ErrorCategory, Status};
+use crate::status::Status;
 use crate::time::Timestamp;
 use crate::tokens::TokenUsage;
 
@@ -242,8 +242,7 @@ impl Finished {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let cancelled = LlmError::new(ErrorCategory::Cancelled, "the caller gave the call up");
-        if let Some(finished) = self.fail(&cancelled, Measured::default()) {
+        if let Some(finished) = self.fail(&LlmError::cancelled(), Measured::default()) {
             finished.hand_over();
         }
     }

@@ -1,13 +1,14 @@
 //! Questions that are given up, by dropping them or from another task, in each phase.
 
+use std::iter::repeat_n;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, poll};
-use prompt_engine_core::testkit::{Act, Scripted};
+use prompt_engine_core::testkit::{Act, Scripted, reply};
 use prompt_engine_core::{Chat, ErrorCategory, RetryPolicy, Status, tool_fn};
 
-use crate::support::{Log, calls, executions, fail, line, rendered, say, spec, text};
+use crate::support::{Log, calls, end, executions, fail, line, rendered, say, spec, text};
 
 /// Where a question hangs when it is given up.
 #[derive(Debug, Clone, Copy)]
@@ -150,6 +151,43 @@ async fn a_stream_that_is_dropped_cancels_what_is_under_way() {
     drop(stream);
     assert_eq!(executions(&engine).await[0].status, Status::Cancelled);
     assert_eq!(log.take(), ["1.1 openai/m cancelled"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_never_behind_is_ended_by_its_limits_too() {
+    let (engine, rendered) = rendered().await;
+    // More than a task may poll in one go: what waits would be told to come back.
+    let fast = || Act::Stream(repeat_n(text("a"), 2_000).chain([end(reply("no"))]).collect());
+    let chat = Chat::new(Scripted::new([fast(), fast()]), "m");
+    let canceller = chat.canceller();
+    let mut seen = 0;
+    let asked = rendered.execute_with(&chat).on_text(|_| {
+        seen += 1;
+        if seen == 1_000 {
+            canceller.cancel();
+        }
+    });
+    assert_eq!(asked.await.unwrap_err().category(), ErrorCategory::Cancelled);
+    assert_eq!(seen, 1_000);
+
+    let asked = rendered.execute_with(&chat).timeout(Duration::ZERO).on_text(|_| {});
+    assert_eq!(asked.await.unwrap_err().category(), ErrorCategory::Timeout);
+    let stored = executions(&engine).await;
+    assert_eq!((stored[0].status, stored[1].status), (Status::Cancelled, Status::Timeout));
+}
+
+#[tokio::test]
+async fn the_sentence_of_a_cancelled_call_is_one() {
+    let (engine, rendered) = rendered().await;
+    let log = Log::default();
+    let lines = log.clone();
+    let chat = Chat::new(Scripted::new([Act::Hang]), "m")
+        .on_attempt(move |attempt| lines.add(attempt.outcome.unwrap_err().to_string()));
+    assert!(rendered.execute_with(&chat).into_future().now_or_never().is_none());
+    let stored = executions(&engine).await;
+    let recorded = stored[0].payload.as_ref().unwrap().error_message.as_deref();
+    assert_eq!(recorded, Some("the call was cancelled"));
+    assert_eq!(log.take(), ["the call was cancelled"]);
 }
 
 #[tokio::test]
