@@ -40,6 +40,10 @@ const TOOL_LIMIT: u32 = 10;
 /// were whole; if there was none, not even the question, so that it can be asked again. Where there
 /// were some, [`Chat::complete`] goes on from there. What a tool did before it was cancelled is done.
 ///
+/// A reply with neither text nor tool calls (a refusal, an answer that was blocked) is no message:
+/// no listener is told of one, and the history goes on from the question. It is all in
+/// [`Answer::reply`].
+///
 /// # Accounting
 /// [`Chat::on_attempt`] is told of every physical call, failed and cancelled ones too. To have them
 /// recorded, execute a rendered prompt with the chat: `rendered.execute_with(&chat)`. It sends the

@@ -8,7 +8,6 @@ use futures::channel::mpsc;
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::engine::RecordedCall;
 use crate::error::{Error, Result};
@@ -33,15 +32,7 @@ impl Answer {
         self.reply.content.as_deref().unwrap_or_default()
     }
 
-    /// The text of the reply as JSON: for a chat with a schema.
-    ///
-    /// # Errors
-    /// `Invalid` if the text is no JSON, or there is none.
-    pub fn parsed(&self) -> Result<Value> {
-        self.json()
-    }
-
-    /// The text of the reply as a value of `T`: for a chat with a schema.
+    /// The text of the reply as a value of `T`, such as [`serde_json::Value`]: for a chat with a schema.
     ///
     /// # Errors
     /// `Invalid` if the text is no JSON of a `T`, or there is none.

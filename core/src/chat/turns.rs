@@ -73,8 +73,12 @@ impl Turns<'_> {
                 tool_calls: reply.tool_calls.clone(),
                 ..Message::assistant(reply.content.clone().unwrap_or_default())
             };
-            self.settings.listeners.after_message(&message);
-            let mut turn = vec![message];
+            let mut turn = Vec::new();
+            // Providers take no history with an empty message in it.
+            if !message.content.trim().is_empty() || !message.tool_calls.is_empty() {
+                self.settings.listeners.after_message(&message);
+                turn.push(message);
+            }
             if !reply.tool_calls.is_empty() {
                 if with_tools == self.settings.tool_limit {
                     return Err(Cause::ToolLimit(with_tools));

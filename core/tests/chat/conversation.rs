@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use prompt_engine_core::testkit::{Act, Scripted, reply};
 use prompt_engine_core::{
-    Chat, ChatReply, ErrorCategory, Image, Message, Role, Tool, ToolCall, tool_fn,
+    Answer, Chat, ChatReply, ErrorCategory, Image, Message, Role, Tool, ToolCall, tool_fn,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Log, calls, error, fail, say, spec, written};
 
@@ -191,13 +191,32 @@ async fn all_listeners_of_an_event_are_told_in_order_and_one_that_panics_harms_n
 }
 
 #[tokio::test]
+async fn a_reply_that_says_nothing_is_no_message() {
+    for content in [None, Some(String::new()), Some(" \n".to_owned())] {
+        let refused = ChatReply { finish_reason: Some("refusal".to_owned()), content, ..reply("") };
+        let client = Arc::new(Scripted::new([Act::Reply(refused.clone()), say("Hi")]));
+        let log = Log::default();
+        let lines = log.clone();
+        let mut chat = Chat::new(Arc::clone(&client), "m")
+            .after_message(move |message| lines.add(message.content.clone()));
+        let answer = chat.ask("One").await.unwrap();
+        assert_eq!((answer.reply, answer.messages), (refused, Vec::new()));
+        assert!(log.take().is_empty());
+        assert_eq!(chat.messages(), [Message::user("One")]);
+        chat.ask("Two").await.unwrap();
+        assert_eq!(client.seen()[1].messages, [Message::user("One"), Message::user("Two")]);
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_is_no_json_is_refused_in_one_sentence() {
     let none = Act::Reply(ChatReply { content: None, ..reply("") });
     let client = Scripted::new([say(r#"{"n": 3}"#), say("three"), none]);
     let mut chat = Chat::new(client, "m").with_schema("n", json!({"type": "object"}));
-    assert_eq!(chat.ask("?").await.unwrap().parsed().unwrap(), json!({"n": 3}));
-    let error = chat.ask("?").await.unwrap().parsed().unwrap_err();
+    let json = |answer: Answer| answer.json::<Value>();
+    assert_eq!(json(chat.ask("?").await.unwrap()).unwrap(), json!({"n": 3}));
+    let error = json(chat.ask("?").await.unwrap()).unwrap_err();
     assert!(error.to_string().starts_with("the answer is not the JSON that was expected: "));
-    let error = chat.ask("?").await.unwrap().parsed().unwrap_err();
+    let error = json(chat.ask("?").await.unwrap()).unwrap_err();
     assert_eq!(error.to_string(), "the model answered no text, where JSON was expected");
 }
