@@ -13,6 +13,7 @@ mod texts;
 mod weight;
 mod writer;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -182,6 +183,11 @@ impl Recorder {
     pub(crate) fn redacted(&self, mut record: Record) -> Record {
         self.handle.policy.redact(&mut record);
         record
+    }
+
+    /// A text as [`Recorder::redacted`] would have it; `None` where that cannot be done.
+    pub(crate) fn redacted_text<'t>(&self, text: &'t str) -> Option<Cow<'t, str>> {
+        self.handle.policy.redacted_text(text)
     }
 
     /// The record, cut where it exceeds the whole queue, and its ticket.

@@ -31,9 +31,11 @@ type Function = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// parameters, rendered texts, messages, pictures' URLs, settings, tool calls and their arguments,
 /// answers, error messages and metadata; in JSON to all strings, numbers and keys, however deep. What
 /// is sent to the model and what it answers to the caller is never changed, and neither is the
-/// [`LlmExecution`](crate::LlmExecution) that the caller is given. With
-/// [`EngineBuilder::capture_content`](crate::EngineBuilder::capture_content) the texts of spans are
-/// redacted, too.
+/// [`LlmExecution`](crate::LlmExecution) that the caller is given.
+///
+/// In two cases it is applied before the caller goes on, on the caller's own thread: to a record for
+/// which the queue has no room, since it is redacted before it is cut; and to the texts of spans, with
+/// [`EngineBuilder::capture_content`](crate::EngineBuilder::capture_content).
 ///
 /// It is not applied to:
 /// - Labels (user, session, environment, provider, model), which calls are filtered and grouped by:
@@ -140,7 +142,8 @@ impl Redaction {
     /// follows `Bearer`, and private keys in PEM form, which go to their end or, without one, to the
     /// end of the text.
     ///
-    /// Not found: passwords and keys without such a form, such as the secret half of an AWS key.
+    /// Not found: passwords and keys without such a form, such as the secret half of an AWS key, and
+    /// tokens of letters only behind `sk-` and `Bearer`, which may be words.
     #[must_use]
     pub fn keys(self) -> Self {
         self.rule(Rule::Keys)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use prompt_engine::{ErrorCategory, LlmError, PromptEngine, Redaction, params};
+use prompt_engine::{ErrorCategory, LlmError, Payloads, PromptEngine, Redaction, params};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -106,6 +106,28 @@ async fn a_call_leaves_a_span_with_its_model_its_tokens_and_its_failure() {
             ("error.type", "rate_limit"),
         ]))
     );
+}
+
+#[tokio::test]
+async fn a_text_of_a_span_is_redacted_once() {
+    let _spans = spans();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let texts = Arc::clone(&seen);
+    let redaction = Redaction::new().with(move |text| {
+        texts.lock().unwrap().push(text.to_owned());
+        None
+    });
+    // Nothing is stored of a payload, so what is redacted is redacted for the span.
+    let settings = PromptEngine::builder().capture_content().payloads(Payloads::MetricsOnly);
+    let engine = engine_with(settings.redact(redaction)).await;
+    let rendered = engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    let client = Scripted::new([Act::Reply(reply("Good day"))]);
+    rendered.execute_with(&client).await.unwrap();
+    engine.flush().await;
+    let seen = seen.lock().unwrap();
+    for text in [rendered.content(), "Good day"] {
+        assert_eq!(seen.iter().filter(|seen| *seen == text).count(), 1, "{text}: {seen:?}");
+    }
 }
 
 #[tokio::test]

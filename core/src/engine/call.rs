@@ -322,8 +322,11 @@ fn record_on(span: &tracing::Span, engine: &Engine, execution: &LlmExecution) {
     if let Some(reason) = &payload.finish_reason {
         span.record("gen_ai.response.finish_reasons", format!("[{reason:?}]"));
     }
-    if let Some(content) = captured(engine, execution).and_then(|payload| payload.response_content)
+    // The content alone: the caller waits here, and what was sent is in the span already.
+    if engine.inner.capture_content
+        && let Some(content) = &payload.response_content
+        && let Some(content) = engine.inner.recorder.redacted_text(content)
     {
-        span.record("gen_ai.output.messages", content);
+        span.record("gen_ai.output.messages", content.as_ref());
     }
 }

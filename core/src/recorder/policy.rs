@@ -83,6 +83,15 @@ impl Policy {
         }
     }
 
+    /// `text` without its secrets; `None` where a function panicked.
+    pub(super) fn redacted_text<'t>(&self, text: &'t str) -> Option<Cow<'t, str>> {
+        let redacted = catch_unwind(AssertUnwindSafe(|| self.redaction.apply(text)));
+        if redacted.is_err() {
+            tracing::error!("a redaction panicked: the text is not shown");
+        }
+        redacted.ok()
+    }
+
     fn keeps(&self, record: &Record) -> bool {
         match self.payloads {
             Payloads::All => return true,

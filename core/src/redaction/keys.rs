@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Tokens: at the start of a word, or behind an escape of JSON. `sk-…` and `Bearer …` may be words,
-/// too, and must hold a digit; see [`is_key`].
+/// Tokens: at the start of a word, or behind an escape of JSON or of a URL. `sk-…` and `Bearer …`
+/// may be words, too, and must hold a digit; see [`is_key`].
 const TOKEN: &str = r"(?x)
-(?: (?-u:\b) | \\[nrtbf] )
+(?: (?-u:\b) | \\[nrtbf] | \\u[0-9A-Fa-f]{4} | %[0-9A-Fa-f]{2} )
 (?: sk-[A-Za-z0-9_-]{16,}
   | [sr]k_(?:live|test)_[A-Za-z0-9]{16,}
   | gh[pousr]_[A-Za-z0-9]{20,}
@@ -55,12 +55,21 @@ pub(super) fn find(text: &str) -> Vec<Range<usize>> {
 
 fn find_tokens(text: &str, part: Range<usize>, found: &mut Vec<Range<usize>>) {
     for token in TOKENS.find_iter(&text[part.clone()]) {
-        let escape = usize::from(token.as_str().starts_with('\\')) * 2;
-        let key = &token.as_str()[escape..];
+        let key = &token.as_str()[escape(token.as_str())..];
         if is_key(key) {
             let end = part.start + token.end();
             found.push(end - key.len() + scheme(key)..end);
         }
+    }
+}
+
+/// The length of the escape before the token, which stays.
+fn escape(token: &str) -> usize {
+    match token.as_bytes() {
+        [b'\\', b'u', ..] => 6,
+        [b'\\', ..] => 2,
+        [b'%', ..] => 3,
+        _ => 0,
     }
 }
 

@@ -161,6 +161,8 @@ fn keys_are_found_by_their_form() {
         "<eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P>".to_owned(),
         "<eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0>".to_owned(),
         format!(r"key:\n<sk-{long}>\n"),
+        format!(r"key\u003d<sk-{long}>\u0026b\\u003D<hf_{long}>"),
+        format!("https://a.test/?key%3D<sk-{long}>%26b=%22<ghp_{long}>%22"),
         format!("a\n<-----BEGIN PRIVATE KEY-----\n{long}\n{long}\n-----END PRIVATE KEY----->\nb"),
         format!(r"<-----BEGIN RSA PRIVATE KEY-----\n{long}\n-----END RSA PRIVATE KEY----->\n"),
         format!(
@@ -237,6 +239,8 @@ fn a_long_hostile_text_comes_to_an_end() {
         "eyJ",
         "eyJaaaaaaaa.",
         "\\n",
+        "\\u003d",
+        "%3Dsk-",
         "Bearer ",
         "-----BEGIN PRIVATE KEY-----",
         "%40",
