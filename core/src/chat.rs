@@ -48,7 +48,7 @@ const TOOL_LIMIT: u32 = 10;
 /// [`Chat::on_attempt`] is told of every physical call, failed and cancelled ones too. To have them
 /// recorded, execute a rendered prompt with the chat: `rendered.execute_with(&chat)`. It sends the
 /// instructions and the history of the chat, then the rendered messages, and leaves the chat as it
-/// is; any number may run at the same time.
+/// is; any number may run at the same time. The model of the chat is asked, not that of the prompt.
 ///
 /// # Example: a question that takes a tool
 /// ```
@@ -149,7 +149,8 @@ impl Chat {
         self.set(|settings| settings.schema = Some(schema))
     }
 
-    /// Passes a field of the provider through with every request.
+    /// Passes a field of the provider through with every request: to every model of the chat,
+    /// fallbacks of other providers too.
     #[must_use]
     pub fn with_option(self, name: impl Into<String>, value: Value) -> Self {
         self.set(|settings| drop(settings.extra.insert(name.into(), value)))
@@ -181,6 +182,9 @@ impl Chat {
     /// Asks this model where those before it fail for good, with as many retries for it. It is not
     /// asked where it could not help: `invalid_request`, `content_filter`, and calls that were
     /// cancelled or ran out of the time for the whole question.
+    ///
+    /// It gets the fields of [`Chat::with_option`] and [`Ask::option`], too. One that another
+    /// provider does not know may make it refuse the request.
     #[must_use]
     pub fn with_fallback(self, client: impl LlmClient, model: impl Into<String>) -> Self {
         self.set(|settings| settings.models.push((Arc::new(client), model.into())))

@@ -276,7 +276,9 @@ pub struct ToolCall {
     pub name: String,
     /// The arguments as the model wrote them: JSON text, not checked.
     pub arguments: String,
-    /// What the provider wants back with the call, opaque: Gemini's thought signature.
+    /// What the provider wants back with the call, opaque: Gemini's thought signature, Anthropic's
+    /// thinking blocks, the sealed reasoning item of OpenAI's Responses. Adapters leave out what
+    /// another provider made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
 }

@@ -331,7 +331,8 @@ impl RenderedPrompt {
     }
 
     /// Sends it to a model: await what this returns, or stream it. With a client that is
-    /// [`Execute`](crate::Execute), with a [`Chat`](crate::Chat) it is [`Ask`](crate::Ask).
+    /// [`Execute`](crate::Execute), with a [`Chat`](crate::Chat) it is [`Ask`](crate::Ask),
+    /// and the chat's model is asked, not the prompt's.
     pub fn execute_with<'a, E: Executor + ?Sized>(&'a self, executor: &'a E) -> E::Execution<'a> {
         executor.execute(self)
     }
