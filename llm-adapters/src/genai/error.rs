@@ -103,7 +103,7 @@ impl Judge {
                 format!("the server answered HTTP {status} and points to {place}")
             }
             (Some(said), ..) => said.to_owned(),
-            (None, ..) => match excerpt(body) {
+            (None, ..) => match excerpt(&self.redactor.text(body)) {
                 text if text.is_empty() => format!("the server answered HTTP {status}"),
                 text => format!("the server answered HTTP {status}: {text}"),
             },
@@ -119,7 +119,8 @@ impl Judge {
     /// The error that a body of a success, or a frame of a stream, reports.
     pub(super) fn of_value(&self, value: &Value) -> LlmError {
         let error = Reported::read(value);
-        let message = error.message.map_or_else(|| excerpt(&value.to_string()), str::to_owned);
+        let whole = || excerpt(&self.redactor.value(value).to_string());
+        let message = error.message.map_or_else(whole, str::to_owned);
         let made = self.make(&error, error.status(), &message, None);
         let made = match error.status() {
             Some(status) => made.with_http_status(status),
@@ -350,5 +351,17 @@ mod tests {
         let error = judge().of_answer(401, &HeaderMap::new(), &body.to_string());
         assert_eq!(error.message(), "wrong key [redacted]");
         assert!(!format!("{error:?}").contains("sk-secret"), "{error:?}");
+    }
+
+    #[test]
+    fn a_key_where_a_text_is_cut_is_not_half_in_the_error() {
+        let key = "sk-secret-0123456789";
+        let judge = Judge::new(key.into(), "http://host/v1");
+        let body = format!("{}{key} and more", "x".repeat(195));
+        let value = json!({"odd": format!("{}{key}", "x".repeat(187))});
+        for error in [judge.of_answer(500, &HeaderMap::new(), &body), judge.of_value(&value)] {
+            assert!(error.message().contains("xxx[red"), "{error}");
+            assert!(!format!("{error:?}").contains("sk-"), "{error:?}");
+        }
     }
 }

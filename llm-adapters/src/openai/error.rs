@@ -16,7 +16,7 @@ pub(super) fn from_answer(body: &str, head: &Head) -> LlmError {
     let said = Said::read(&value);
     let mut message = match said.message {
         Some(text) => text.to_owned(),
-        None => match excerpt(body) {
+        None => match excerpt(&head.redactor.text(body)) {
             text if text.is_empty() => format!("the server answered HTTP {status}"),
             text => format!("the server answered HTTP {status}: {text}"),
         },
@@ -37,7 +37,8 @@ pub(super) fn from_answer(body: &str, head: &Head) -> LlmError {
 /// The error that `value`, a frame of a stream or the body of a success, reports.
 pub(super) fn from_value(value: &Value, head: &Head) -> LlmError {
     let said = Said::read(value);
-    let message = said.message.map_or_else(|| excerpt(&value.to_string()), str::to_owned);
+    let whole = || excerpt(&head.redactor.value(value).to_string());
+    let message = said.message.map_or_else(whole, str::to_owned);
     let error = LlmError::new(category(None, &said), head.redactor.text(&message))
         .with_metadata(metadata(value, head));
     let error = with_code(error, &said, head);
@@ -301,5 +302,17 @@ mod tests {
         let error = from_answer(body, &head);
         assert_eq!(error.message(), "wrong key [redacted]");
         assert!(!format!("{error:?}").contains("sk-secret"));
+    }
+
+    #[test]
+    fn a_key_where_a_text_is_cut_is_not_half_in_the_error() {
+        let key = "sk-secret-0123456789";
+        let head = Head { redactor: Redactor::new([key.into()]), ..Head::default() };
+        let body = format!("{}{key} and more", "x".repeat(195));
+        let value = serde_json::json!({"odd": format!("{}{key}", "x".repeat(187))});
+        for error in [from_answer(&body, &head), from_value(&value, &head)] {
+            assert!(error.message().contains("xxx[red"), "{error}");
+            assert!(!format!("{error:?}").contains("sk-"), "{error:?}");
+        }
     }
 }
