@@ -115,7 +115,7 @@ impl GenAi {
     /// The same client for the server at `url`, the part before `/messages` or `/models`.
     ///
     /// # Errors
-    /// `Invalid`, naming the URL, unless it is an `http` or `https` URL without query and fragment.
+    /// `Invalid`, naming the URL, unless it is an `http` or `https` URL without user, query and fragment.
     pub fn with_base_url(mut self, url: &str) -> Result<Self> {
         self.base_url = http::base_url(url)?;
         self.client = OnceLock::new();

@@ -7,6 +7,8 @@ mod headers;
 mod limits;
 mod redactor;
 
+#[cfg(feature = "openai")]
+pub(crate) use base_url::shown;
 pub(crate) use base_url::{base_url, is_loopback};
 pub(crate) use client::{client, install_tls};
 pub(crate) use headers::{header, retry_after};

@@ -83,7 +83,7 @@ impl OpenAi {
     /// The same client for the server at `url`, the part before `/chat/completions`.
     ///
     /// # Errors
-    /// `Invalid`, naming the URL, unless it is an `http` or `https` URL without query and fragment,
+    /// `Invalid`, naming the URL, unless it is an `http` or `https` URL without user, query and fragment,
     /// and after [`OpenAi::from_client`].
     pub fn with_base_url(mut self, url: &str) -> Result<Self> {
         self.0.endpoint = self.0.endpoint.at(url)?;

@@ -116,7 +116,7 @@ impl Connection {
     pub(super) fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name)
             .field("provider", &self.provider)
-            .field("base_url", &self.endpoint.base_url())
+            .field("base_url", &http::shown(self.endpoint.base_url()))
             .finish_non_exhaustive()
     }
 }

@@ -34,11 +34,11 @@ impl Endpoint {
 
     /// The same key for the server at `url`.
     pub(super) fn at(&self, url: &str) -> Result<Self> {
+        let base_url = http::base_url(url)?;
         let Self::Own { key, .. } = self else {
             let why = "a client that was handed in has a base URL of its own";
-            return Err(Error::invalid(format!("{url:?} cannot be the base URL: {why}")));
+            return Err(Error::invalid(format!("{base_url:?} cannot be the base URL: {why}")));
         };
-        let base_url = http::base_url(url)?;
         Ok(Self::Own { base_url, key: key.clone() })
     }
 

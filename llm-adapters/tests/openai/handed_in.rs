@@ -144,3 +144,15 @@ async fn a_client_that_was_handed_in_keeps_its_base_url() {
     let error = client.with_base_url("http://127.0.0.1/v1").expect_err("an error");
     assert!(error.to_string().ends_with("has a base URL of its own"), "{error}");
 }
+
+#[tokio::test]
+async fn a_password_in_a_base_url_that_was_handed_in_is_not_shown() {
+    let _installs_tls = OpenAi::new("".into());
+    let config = OpenAIConfig::new().with_api_base("http://me:h0n-t3r@127.0.0.1:1/v1");
+    let client = OpenAi::from_client(&Client::with_config(config));
+    assert!(format!("{client:?}").contains("…@127.0.0.1:1/v1"), "{client:?}");
+    let error = client.chat(&ask("hi")).await.expect_err("an error");
+    let moved = client.with_base_url("http://me:h0n-t3r@host/v1").expect_err("an error");
+    let shown = format!("{error} {error:?} {moved}");
+    assert!(!shown.contains("h0n-t3r"), "{shown}");
+}

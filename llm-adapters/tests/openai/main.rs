@@ -388,7 +388,9 @@ async fn the_request_is_what_was_asked_and_usage_is_asked_for() {
 fn a_base_url_that_is_none_is_refused_by_name() {
     for url in ["127.0.0.1:8080", "ftp://host/v1", "", "http://", "http://host/v1?key=1"] {
         let error = OpenAi::new(KEY.into()).with_base_url(url).expect_err(url);
-        assert!(error.to_string().starts_with(&format!("{url:?} is no base URL")), "{error}");
+        // A query may hold a key.
+        let shown = url.replace("?key=1", "…");
+        assert!(error.to_string().starts_with(&format!("{shown:?} is no base URL")), "{error}");
     }
 }
 
