@@ -53,6 +53,31 @@ async fn usage_that_counts_up_is_counted_once() {
 }
 
 #[tokio::test]
+async fn calls_of_one_index_are_told_apart_by_id_and_name() {
+    let part = |id: &str, name: &str, arguments: &str| {
+        let function = json!({"name": name, "arguments": arguments});
+        delta(json!({"tool_calls": [{"index": 0, "id": id, "function": function}]}))
+    };
+    let calls = async |parts: &[Value]| {
+        let (_, reply) = chunks(parts).await.expect("a reply");
+        let calls = reply.tool_calls.into_iter();
+        calls.map(|call| (call.name, call.arguments)).collect::<Vec<_>>()
+    };
+    let call = |name: &str| (name.to_owned(), "{\"x\":1}".to_owned());
+    // Each call has the index 0.
+    let parts = [
+        part("a", "f", "{\"x\""),
+        part("", "", ":1}"),
+        part("b", "g", ""),
+        part("b", "g", "{\"x\":1}"),
+    ];
+    assert_eq!(calls(&parts).await, [call("f"), call("g")]);
+    // Each part has an id of its own.
+    let parts = [part("a", "f", "{\"x\""), part("b", "", ":1"), part("c", "", "}")];
+    assert_eq!(calls(&parts).await, [call("f")]);
+}
+
+#[tokio::test]
 async fn a_refusal_is_streamed_apart_from_the_text() {
     let pieces = ["I can", "not."].map(|piece| delta(json!({"refusal": piece})));
     let (texts, reply) = chunks(&pieces).await.expect("a reply");

@@ -60,7 +60,8 @@ impl Tools {
         for part in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
             let id = text(part, "id");
             let function = part.get("function").unwrap_or(part);
-            let call = self.place(part.get("index").and_then(Value::as_u64), id);
+            let index = part.get("index").and_then(Value::as_u64);
+            let call = self.place(index, id, text(function, "name"));
             if let Some(id) = id {
                 id.clone_into(&mut call.id);
             }
@@ -68,18 +69,24 @@ impl Tools {
         }
         // The form before tools; some servers still speak it.
         if let Some(function) = message.get("function_call").filter(|call| call.is_object()) {
-            add_function(self.place(Some(0), None), function);
+            add_function(self.place(Some(0), None, None), function);
         }
     }
 
-    /// The call that a part belongs to: that of its index; without one, a new call where the part
-    /// brings an id, else the latest.
-    fn place(&mut self, index: Option<u64>, id: Option<&str>) -> &mut ToolCall {
-        let known = match (index, id) {
-            (Some(_), _) => self.calls.iter().position(|(at, _)| *at == index),
-            (None, Some(id)) => self.calls.iter().position(|(_, call)| call.id == id),
-            (None, None) => self.calls.len().checked_sub(1),
-        };
+    /// The call that a part belongs to: the latest of its index, or without one that of its id, or
+    /// the latest of all; a new call where there is none.
+    ///
+    /// Some servers give every call the index 0, and some every part of a call an id of its own: of
+    /// the same index, only a part with another id and a name begins a new call.
+    fn place(&mut self, index: Option<u64>, id: Option<&str>, name: Option<&str>) -> &mut ToolCall {
+        let known = self.calls.iter().rposition(|(at, call)| match (index, id) {
+            (Some(_), Some(id)) if name.is_some() => {
+                *at == index && (call.id.is_empty() || call.id == id)
+            }
+            (Some(_), _) => *at == index,
+            (None, Some(id)) => call.id == id,
+            (None, None) => true,
+        });
         let at = known.unwrap_or_else(|| {
             self.calls.push((index, ToolCall::default()));
             self.calls.len() - 1
@@ -101,6 +108,8 @@ fn add_function(call: &mut ToolCall, function: &Value) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn read(body: &str) -> Result<ChatReply, LlmError> {
@@ -119,6 +128,18 @@ mod tests {
         let tokens = reply.tokens.expect("tokens");
         assert_eq!(tokens.output, 4);
         assert!(tokens.check().is_err());
+    }
+
+    #[test]
+    fn calls_of_one_index_are_told_apart_by_id_and_name() {
+        let call =
+            |id: &str| json!({"index": 0, "id": id, "function": {"name": "f", "arguments": "{}"}});
+        let message = json!({"tool_calls": [call("a"), call("b")]});
+        let body = json!({"choices": [{"message": message}]});
+        let calls = read(&body.to_string()).expect("a reply").tool_calls;
+        let calls: Vec<_> =
+            calls.iter().map(|call| (call.id.as_str(), call.arguments.as_str())).collect();
+        assert_eq!(calls, [("a", "{}"), ("b", "{}")]);
     }
 
     #[test]
