@@ -1,5 +1,5 @@
 //! What `generateContent` answers: one response, or the same in pieces.
-//! Invariant: of several candidates, which are asked for with `candidateCount`, the first is the answer.
+//! Invariant: of several candidates, which are asked for with `candidateCount`, that of index 0 is the answer.
 
 use prompt_engine_core::{ChatReply, TokenCounts, ToolCall};
 use serde_json::{Value, json};
@@ -32,7 +32,11 @@ impl Reader for Candidates {
             self.draft.finish_reason = reason.or(self.draft.finish_reason.take());
             self.draft.kept.insert("prompt_feedback".into(), feedback.clone());
         }
-        let Some(candidate) = frame.pointer("/candidates/0") else { return Step::default() };
+        let first =
+            |candidate: &&Value| candidate.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
+        let mut candidates =
+            frame.get("candidates").and_then(Value::as_array).into_iter().flatten();
+        let Some(candidate) = candidates.find(first) else { return Step::default() };
         if let Some(reason) = text(candidate, "finishReason") {
             self.draft.finish_reason = Some(reason.to_owned());
         }
@@ -148,6 +152,16 @@ mod tests {
         assert_eq!(calls, [("call#f#0", "{}"), ("own", r#"{"x":1}"#)]);
         assert_eq!(reply.tool_calls[0].signature.as_deref(), Some("c2ln"));
         assert_eq!((reply.tokens, reply.metadata), (None, Value::Null));
+    }
+
+    #[test]
+    fn of_two_candidates_the_one_of_index_0_is_the_answer_wherever_it_stands() {
+        let candidate = |index: u64, text: &str| json!({"index": index, "content": {"parts": [{"text": text}]}, "finishReason": "STOP"});
+        let [first, second] = [candidate(0, "Bern"), candidate(1, "Rome")];
+        let mut reader = Candidates::default();
+        assert_eq!(reader.frame(&json!({"candidates": [second]})), Step::default());
+        assert_eq!(reader.frame(&json!({"candidates": [second, first]})).text, "Bern");
+        assert_eq!(reader.reply().content.as_deref(), Some("Bern"));
     }
 
     #[test]
