@@ -96,6 +96,9 @@ fn messages(protocol: Protocol, messages: &[Message]) -> Result<Vec<ChatMessage>
     let mut words: Vec<ChatMessage> = Vec::with_capacity(messages.len());
     for message in messages {
         let parts = parts(protocol, message)?;
+        if parts.is_empty() {
+            continue;
+        }
         match words.last_mut() {
             // Both protocols want all results of a turn in one message.
             Some(last) if last.role == ChatRole::Tool && message.role == Role::Tool => {
@@ -133,7 +136,9 @@ fn parts(protocol: Protocol, message: &Message) -> Result<Vec<ContentPart>, LlmE
         return Ok(vec![ToolResponse::new(id, content.as_str()).into()]);
     }
     let mut parts = thoughts(protocol, tool_calls);
-    if !content.is_empty() || (images.is_empty() && tool_calls.is_empty()) {
+    // Anthropic refuses an empty text, so an assistant that said nothing is left out.
+    let text_only = images.is_empty() && tool_calls.is_empty();
+    if !content.is_empty() || (text_only && *role != Role::Assistant) {
         parts.push(ContentPart::from_text(content));
     }
     for picture in images {
@@ -170,8 +175,9 @@ fn tool_call(protocol: Protocol, call: &ToolCall) -> Result<Call, LlmError> {
             format!("the arguments of the call {id:?} of the tool {name:?} are no JSON object");
         return Err(refusal(message));
     }
+    // What begins as JSON is a thought of Anthropic or of OpenAI.
     let of_gemini =
-        |signature: &&String| protocol == Protocol::Gemini && !signature.starts_with('[');
+        |signature: &&String| protocol == Protocol::Gemini && !signature.starts_with(['[', '{']);
     Ok(Call {
         call_id: id.clone(),
         fn_name: name.clone(),

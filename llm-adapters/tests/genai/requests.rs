@@ -151,13 +151,31 @@ async fn gemini_is_asked_in_its_words() {
 
 #[tokio::test]
 async fn a_signature_of_another_provider_stays_here() {
-    for (protocol, signature) in [(Protocol::Anthropic, "c2ln"), (Protocol::Gemini, "[{}]")] {
+    let reasoning = r#"{"type":"reasoning","encrypted_content":"gAAAA"}"#;
+    for (protocol, signature) in [
+        (Protocol::Anthropic, "c2ln"),
+        (Protocol::Anthropic, reasoning),
+        (Protocol::Gemini, "[{}]"),
+        (Protocol::Gemini, reasoning),
+    ] {
         let [plain, _] = sent(protocol, &conversation(signature)).await.expect("requests");
         assert!(
             !plain.body.to_string().contains(&signature.replace('"', "\\\"")),
             "{}",
             plain.body
         );
+    }
+}
+
+#[tokio::test]
+async fn an_assistant_that_said_nothing_is_left_out() {
+    for (protocol, list) in [(Protocol::Anthropic, "messages"), (Protocol::Gemini, "contents")] {
+        let mut request = ask("hi");
+        request.messages.extend([Message::assistant(""), Message::user("Are you there?")]);
+        let [plain, _] = sent(protocol, &request).await.expect("requests");
+        let turns = plain.body[list].as_array().expect("turns");
+        assert!(turns.iter().all(|turn| turn["role"] == "user"), "{}", plain.body);
+        assert_eq!(turns.len(), 2, "{}", plain.body);
     }
 }
 
