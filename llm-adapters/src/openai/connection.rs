@@ -14,6 +14,15 @@ use super::stream::{self, Frames};
 use super::{error, transport};
 use crate::http::{self, Limits};
 
+/// How an answer comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// In one piece.
+    Whole,
+    /// As it is made.
+    Streamed,
+}
+
 /// One of the ways to ask a model.
 pub(super) trait Api: Send + 'static {
     /// Where requests go, behind the base URL.
@@ -23,8 +32,8 @@ pub(super) trait Api: Send + 'static {
     /// What puts a reply together from a stream.
     type Frames: Frames;
 
-    /// The body of `request`; `to_openai` unless it goes to a server that is only compatible.
-    fn body(request: &ChatRequest, streamed: bool, to_openai: bool) -> Value;
+    /// The body of `request`, in the words that `endpoint` understands.
+    fn body(request: &ChatRequest, delivery: Delivery, endpoint: &Endpoint) -> Value;
 
     /// The reply in the body of a success.
     fn reply(body: &str, head: &Head) -> Result<ChatReply, LlmError>;
@@ -58,7 +67,7 @@ impl Connection {
     /// The whole reply.
     pub(super) async fn chat<A: Api>(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
         let limits = Limits::new(self.timeout, None);
-        let mut answer = self.send::<A>(request, false, limits).await?;
+        let mut answer = self.send::<A>(request, Delivery::Whole, limits).await?;
         let reply = match limits.hold(answer.text()).await.flatten() {
             Ok(text) => A::reply(&text, &answer.head),
             Err(error) => Err(error),
@@ -72,7 +81,7 @@ impl Connection {
         request: &ChatRequest,
     ) -> Result<ChatStream, LlmError> {
         let limits = Limits::new(self.timeout, self.first_token_timeout);
-        let answer = self.send::<A>(request, true, limits).await?;
+        let answer = self.send::<A>(request, Delivery::Streamed, limits).await?;
         Ok(stream::events::<A>(answer, limits).boxed())
     }
 
@@ -80,10 +89,10 @@ impl Connection {
     async fn send<A: Api>(
         &self,
         request: &ChatRequest,
-        streamed: bool,
+        delivery: Delivery,
         limits: Limits,
     ) -> Result<Answer, LlmError> {
-        let body = A::body(request, streamed, self.endpoint.is_openai());
+        let body = A::body(request, delivery, &self.endpoint);
         let sent = transport::post(self.http()?, &self.endpoint, A::PATH, &body);
         let mut answer = limits.hold(sent).await??;
         if answer.is_success() {

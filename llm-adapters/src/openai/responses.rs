@@ -8,7 +8,8 @@ use prompt_engine_core::{ChatReply, ChatRequest, LlmError};
 use serde_json::Value;
 
 use super::answer::Head;
-use super::connection::Api;
+use super::connection::{Api, Delivery};
+use super::endpoint::Endpoint;
 
 pub(super) struct Responses;
 
@@ -17,8 +18,8 @@ impl Api for Responses {
     const ANSWER: &'static str = "response";
     type Frames = stream::Events;
 
-    fn body(request: &ChatRequest, streamed: bool, _to_openai: bool) -> Value {
-        request::body(request, streamed)
+    fn body(request: &ChatRequest, delivery: Delivery, _: &Endpoint) -> Value {
+        request::body(request, delivery)
     }
 
     fn reply(body: &str, head: &Head) -> Result<ChatReply, LlmError> {

@@ -4,19 +4,23 @@
 use prompt_engine_core::{ChatRequest, Image, Message, OutputSchema, ToolCall, ToolSpec};
 use serde_json::{Map, Value, json};
 
-/// The body of `request`; `newer_names` for OpenAI itself, whose reasoning models refuse `max_tokens`.
-pub(super) fn body(request: &ChatRequest, streamed: bool, newer_names: bool) -> Value {
+use super::super::connection::Delivery;
+
+/// The fields that limit the output, of which a server wants one.
+const LIMITS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
+
+/// The body of `request`, whose limit of output tokens is the field `limit`.
+pub(super) fn body(request: &ChatRequest, delivery: Delivery, limit: &str) -> Value {
     let mut body = Map::new();
     body.insert("model".into(), json!(request.model));
     body.insert("messages".into(), request.messages.iter().map(message).collect());
     if let Some(temperature) = request.temperature {
         body.insert("temperature".into(), json!(temperature));
     }
-    let names = ["max_tokens", "max_completion_tokens"];
-    if let Some(limit) = request.max_tokens
-        && !names.iter().any(|name| request.extra.contains_key(*name))
+    if let Some(most) = request.max_tokens
+        && !LIMITS.iter().any(|name| request.extra.contains_key(*name))
     {
-        body.insert(names[usize::from(newer_names)].into(), json!(limit));
+        body.insert(limit.into(), json!(most));
     }
     if !request.tools.is_empty() {
         body.insert("tools".into(), request.tools.iter().map(tool).collect());
@@ -29,7 +33,7 @@ pub(super) fn body(request: &ChatRequest, streamed: bool, newer_names: bool) -> 
         );
     }
     body.extend(request.extra.clone());
-    if streamed {
+    if delivery == Delivery::Streamed {
         body.insert("stream".into(), json!(true));
         let options = body.entry("stream_options").or_insert_with(|| json!({}));
         if !options.is_object() {
@@ -97,7 +101,7 @@ mod tests {
         request.max_tokens = Some(7);
         request.extra.insert("temperature".into(), json!(0.5));
         request.extra.insert("stream_options".into(), json!({"include_obfuscation": false}));
-        let streamed = body(&request, true, false);
+        let streamed = body(&request, Delivery::Streamed, "max_tokens");
         assert_eq!(streamed["max_tokens"], 7);
         assert_eq!(streamed["temperature"], 0.5);
         assert_eq!(streamed["stream"], true);
@@ -105,7 +109,7 @@ mod tests {
             streamed["stream_options"],
             json!({"include_obfuscation": false, "include_usage": true})
         );
-        let plain = body(&request, false, true);
+        let plain = body(&request, Delivery::Whole, "max_completion_tokens");
         assert_eq!(plain["max_completion_tokens"], 7);
         assert!(plain.get("max_tokens").is_none() && plain.get("stream_options").is_none());
     }
@@ -120,7 +124,7 @@ mod tests {
         let schema = json!({"type": "object"});
         request.output_schema =
             Some(OutputSchema { name: "answer".into(), schema: schema.clone() });
-        let body = body(&request, false, true);
+        let body = body(&request, Delivery::Whole, "max_completion_tokens");
         assert_eq!(
             body["messages"][0]["content"],
             json!([
@@ -146,7 +150,7 @@ mod tests {
         said.tool_calls = vec![call];
         let request = ChatRequest::new("m", vec![said, Message::tool("c", "4")]);
         assert_eq!(
-            body(&request, false, false)["messages"],
+            body(&request, Delivery::Whole, "max_tokens")["messages"],
             json!([
                 {"role": "assistant", "content": null, "tool_calls": [
                     {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},

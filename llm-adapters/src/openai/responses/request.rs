@@ -4,13 +4,14 @@
 use prompt_engine_core::{ChatRequest, Image, Message, OutputSchema, Role, ToolCall, ToolSpec};
 use serde_json::{Map, Value, json};
 
+use super::super::connection::Delivery;
 use super::reply::REASONING;
 
 /// Fields that build on stored responses: whoever sets one decides what is stored.
 const STORED: [&str; 4] = ["store", "background", "conversation", "previous_response_id"];
 
 /// The body of `request`.
-pub(super) fn body(request: &ChatRequest, streamed: bool) -> Value {
+pub(super) fn body(request: &ChatRequest, delivery: Delivery) -> Value {
     let mut body = Map::new();
     body.insert("model".into(), json!(request.model));
     let leading = request.messages.iter().take_while(|message| message.role == Role::System);
@@ -41,7 +42,7 @@ pub(super) fn body(request: &ChatRequest, streamed: bool) -> Value {
             fields.entry("format").or_insert(format);
         }
     }
-    if streamed {
+    if delivery == Delivery::Streamed {
         body.insert("stream".into(), json!(true));
     } else {
         body.remove("stream");
@@ -133,7 +134,7 @@ mod tests {
         let image = json!({"type": "input_image", "image_url": "https://e.org/a.png"});
         let text = json!({"type": "input_text", "text": "what is it?"});
         assert_eq!(
-            body(&request, false),
+            body(&request, Delivery::Whole),
             json!({
                 "model": "m",
                 "instructions": "Be brief.\n\nBe kind.",
@@ -161,7 +162,7 @@ mod tests {
         request.output_schema =
             Some(OutputSchema { name: "answer".into(), schema: schema.clone() });
         request.extra.insert("text".into(), json!({"verbosity": "low"}));
-        let body = body(&request, false);
+        let body = body(&request, Delivery::Whole);
         assert_eq!(
             body["tools"],
             json!([{"type": "function", "name": "weather", "description": "now",
@@ -179,13 +180,13 @@ mod tests {
         request.extra.insert("max_output_tokens".into(), json!(8));
         request.extra.insert("stream_options".into(), json!({"include_obfuscation": false}));
         request.extra.insert("stream".into(), json!(false));
-        let streamed = body(&request, true);
+        let streamed = body(&request, Delivery::Streamed);
         assert_eq!(
             (&streamed["max_output_tokens"], &streamed["stream"]),
             (&json!(8), &json!(true))
         );
         assert_eq!(streamed["stream_options"], json!({"include_obfuscation": false}));
-        let plain = body(&request, false);
+        let plain = body(&request, Delivery::Whole);
         assert!(plain.get("stream").is_none() && plain.get("stream_options").is_none());
         assert_eq!(plain["store"], false);
         for (name, value) in
@@ -193,11 +194,11 @@ mod tests {
         {
             let mut request = ChatRequest::new("m", Vec::new());
             request.extra.insert(name.into(), value.clone());
-            let body = body(&request, false);
+            let body = body(&request, Delivery::Whole);
             assert_eq!((body.get("store"), &body[name]), (None, &value));
         }
         request.extra.insert("store".into(), json!(true));
-        assert_eq!(body(&request, false)["store"], true);
+        assert_eq!(body(&request, Delivery::Whole)["store"], true);
     }
 
     #[test]
@@ -212,7 +213,7 @@ mod tests {
         let mut said = Message::assistant("");
         said.tool_calls =
             vec![call("a", Some(item.to_string())), call("b", Some("of another".into()))];
-        let body = body(&ChatRequest::new("m", vec![said]), false);
+        let body = body(&ChatRequest::new("m", vec![said]), Delivery::Whole);
         assert_eq!(body["input"][0], item);
         let ids = [&body["input"][1]["call_id"], &body["input"][2]["call_id"]];
         assert_eq!(ids, [&json!("a"), &json!("b")]);
