@@ -72,6 +72,10 @@ impl Protocol {
 /// The [`signature`](prompt_engine_core::ToolCall::signature) of a tool call holds what Gemini or
 /// Anthropic signed of the thoughts before it.
 ///
+/// genai itself logs, through `tracing` under the target `genai`, frames of a stream that report an
+/// error or that it does not know, as the server sent them: leave that target out of your logs where
+/// a server might repeat the key.
+///
 /// # Example: Claude, and a gateway that speaks like Anthropic
 /// ```
 /// use prompt_engine_core::LlmClient;
