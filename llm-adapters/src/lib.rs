@@ -5,6 +5,8 @@
 mod genai;
 #[cfg(any(feature = "genai", feature = "openai"))]
 mod http;
+#[cfg(any(feature = "genai", feature = "openai"))]
+mod json;
 #[cfg(feature = "mock-server")]
 mod mock_server;
 #[cfg(feature = "openai")]

@@ -8,30 +8,24 @@ use chrono::Utc;
 use genai::webc::Error as WebError;
 use genai::{BoxError, Error as GenAiError};
 use prompt_engine_core::{ErrorCategory, LlmError};
-use reqwest::Url;
 use reqwest::header::HeaderMap;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
-use crate::http::{Redactor, excerpt, header, retry_after};
+pub(super) use crate::http::cut_short;
+use crate::http::{self, Redactor, excerpt, header, quoting, retry_after};
+use crate::json;
 
 /// Makes the errors of one call.
 #[derive(Debug)]
 pub(super) struct Judge {
     redactor: Redactor,
-    /// Host and port, for messages.
-    place: String,
+    base_url: String,
 }
 
 impl Judge {
     pub(super) fn new(key: SecretString, base_url: &str) -> Self {
-        let place = Url::parse(base_url)
-            .ok()
-            .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
-        Self {
-            redactor: Redactor::new([key]),
-            place: place.unwrap_or_else(|| "the server".to_owned()),
-        }
+        Self { redactor: Redactor::new([key]), base_url: base_url.to_owned() }
     }
 
     /// The body that genai could not read, else the error.
@@ -57,7 +51,7 @@ impl Judge {
                 ..
             } => self.of_answer(status.as_u16(), &headers, &body),
             GenAiError::WebModelCall { webc_error: WebError::Reqwest(why), .. } => {
-                self.of_transport(why)
+                http::failed(why, &self.base_url)
             }
             GenAiError::WebStream { error, .. } => self.of_stream(error),
             GenAiError::ChatResponse { body, .. } => self.of_value(&body),
@@ -73,26 +67,10 @@ impl Judge {
         match why.downcast::<GenAiError>() {
             Ok(why) => self.of_call(*why),
             Err(why) => match why.downcast::<reqwest::Error>() {
-                Ok(why) => self.of_transport(*why),
+                Ok(why) => http::failed(*why, &self.base_url),
                 Err(_) => self.unreadable("the stream is no text", ""),
             },
         }
-    }
-
-    fn of_transport(&self, why: reqwest::Error) -> LlmError {
-        let place = &self.place;
-        let (category, message) = if why.is_timeout() {
-            (ErrorCategory::Timeout, format!("no connection to {place} in time"))
-        } else if why.is_builder() {
-            (ErrorCategory::InvalidRequest, "the request cannot be written".to_owned())
-        } else if why.is_connect() {
-            (ErrorCategory::Network, format!("cannot connect to {place}"))
-        } else if why.is_body() || why.is_decode() {
-            return cut_short().with_source(why.without_url());
-        } else {
-            (ErrorCategory::Network, format!("{place} closed the connection without an answer"))
-        };
-        LlmError::new(category, message).with_source(why.without_url())
     }
 
     fn of_answer(&self, status: u16, headers: &HeaderMap, body: &str) -> LlmError {
@@ -103,10 +81,9 @@ impl Judge {
                 format!("the server answered HTTP {status} and points to {place}")
             }
             (Some(said), ..) => said.to_owned(),
-            (None, ..) => match excerpt(&self.redactor.text(body)) {
-                text if text.is_empty() => format!("the server answered HTTP {status}"),
-                text => format!("the server answered HTTP {status}: {text}"),
-            },
+            (None, ..) => {
+                quoting(&format!("the server answered HTTP {status}"), &self.redactor.text(body))
+            }
         };
         let id = header(headers, "request-id").or_else(|| header(headers, "x-request-id"));
         let made = self.make(&error, Some(status), &message, id).with_http_status(status);
@@ -156,17 +133,8 @@ impl Judge {
 
     /// A success that cannot be read.
     pub(super) fn unreadable(&self, message: &str, body: &str) -> LlmError {
-        let message = match excerpt(&self.redactor.text(body)) {
-            text if text.is_empty() => message.to_owned(),
-            text => format!("{message}: {text}"),
-        };
-        LlmError::new(ErrorCategory::Server, message).with_http_status(200)
+        http::unreadable(message, &self.redactor.text(body)).with_http_status(200)
     }
-}
-
-/// An answer that is not whole.
-pub(super) fn cut_short() -> LlmError {
-    LlmError::new(ErrorCategory::Network, "the connection closed before the answer was whole")
 }
 
 /// What a server says about an error: `{"error": {…}}`, or that in a list, as Gemini has it at times.
@@ -182,13 +150,13 @@ impl<'v> Reported<'v> {
     fn read(value: &'v Value) -> Self {
         let value = value.get(0).unwrap_or(value);
         let object = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
-        let text = |name| super::reply::text(object, name);
+        let text = |name| json::text(object, name);
         let word = text("status").or_else(|| text("type")).filter(|word| *word != "error");
         Self {
             object,
             message: object.as_str().or_else(|| text("message")),
             word,
-            request_id: super::reply::text(value, "request_id"),
+            request_id: json::text(value, "request_id"),
         }
     }
 
@@ -227,16 +195,7 @@ impl<'v> Reported<'v> {
             | "NOT_FOUND" => Some(C::InvalidRequest),
             _ => None,
         };
-        let by_status = || match status {
-            Some(401) => C::Authentication,
-            Some(402) => C::Billing,
-            Some(403) => C::Permission,
-            Some(408 | 504 | 522 | 524) => C::Timeout,
-            Some(429) => C::RateLimit,
-            Some(503 | 529) => C::Overloaded,
-            Some(300..=499) => C::InvalidRequest,
-            _ => C::Server,
-        };
+        let by_status = || status.map_or(C::Server, http::category);
         match by_word.unwrap_or_else(by_status) {
             C::InvalidRequest => self.what_is_invalid(),
             C::Permission if self.has_reason("BILLING_DISABLED") => C::Billing,
@@ -272,7 +231,7 @@ impl<'v> Reported<'v> {
     }
 
     fn has_reason(&self, reason: &str) -> bool {
-        self.details().any(|detail| super::reply::text(detail, "reason") == Some(reason))
+        self.details().any(|detail| json::text(detail, "reason") == Some(reason))
     }
 }
 

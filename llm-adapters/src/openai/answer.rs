@@ -5,7 +5,6 @@ use reqwest::Response;
 use reqwest::header::HeaderMap;
 use serde_json::{Map, Value};
 
-use super::error;
 use crate::http::{self, Redactor};
 
 /// The most bytes of an answer that is read whole, and of one frame of a stream.
@@ -64,7 +63,8 @@ impl Answer {
 
     /// The next bytes of the body; `None` at its end.
     pub(super) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, LlmError> {
-        self.body.chunk().await.map_err(error::broken)
+        let chunk = self.body.chunk().await;
+        chunk.map_err(|source| http::failed(source, self.body.url().as_str()))
     }
 
     /// What is left of the body.
@@ -73,7 +73,7 @@ impl Answer {
         while let Some(chunk) = self.chunk().await? {
             bytes.extend_from_slice(chunk.as_ref());
             if bytes.len() > MAX_BYTES {
-                return Err(error::unreadable("the answer is longer than 64 MiB", ""));
+                return Err(http::unreadable("the answer is longer than 64 MiB", ""));
             }
         }
         Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -2,12 +2,13 @@
 //! Invariant: whatever the server says passes the redactor, so that no error holds a key.
 
 use chrono::Utc;
-use prompt_engine_core::error::BoxError;
 use prompt_engine_core::{ErrorCategory, LlmError};
 use serde_json::{Map, Value};
 
 use super::answer::Head;
-use crate::http::{self, excerpt};
+use crate::http::{self, excerpt, quoting};
+pub(super) use crate::http::{cut_short, unreadable};
+use crate::json::text;
 
 /// The error of an answer that is no success.
 pub(super) fn from_answer(body: &str, head: &Head) -> LlmError {
@@ -16,10 +17,7 @@ pub(super) fn from_answer(body: &str, head: &Head) -> LlmError {
     let said = Said::read(&value);
     let mut message = match said.message {
         Some(text) => text.to_owned(),
-        None => match excerpt(&head.redactor.text(body)) {
-            text if text.is_empty() => format!("the server answered HTTP {status}"),
-            text => format!("the server answered HTTP {status}: {text}"),
-        },
+        None => quoting(&format!("the server answered HTTP {status}"), &head.redactor.text(body)),
     };
     if let (300..=399, Some(place)) = (status, head.header("location")) {
         message = format!("the server answered HTTP {status} and points to {place}");
@@ -55,69 +53,10 @@ fn with_code(error: LlmError, said: &Said<'_>, head: &Head) -> LlmError {
     }
 }
 
-/// A request that never became one.
-fn unsent(source: impl Into<BoxError>) -> LlmError {
-    LlmError::new(ErrorCategory::InvalidRequest, "the request cannot be written")
-        .with_source(source)
-}
-
-/// A request that got no answer.
-pub(super) fn from_reqwest(source: reqwest::Error, url: &str) -> LlmError {
-    let place = reqwest::Url::parse(url).map_or_else(
-        |_| "the server".to_owned(),
-        |url| match (url.host_str(), url.port_or_known_default()) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
-            _ => "the server".to_owned(),
-        },
-    );
-    if source.is_timeout() {
-        let what = if source.is_connect() { "no connection to" } else { "no answer from" };
-        return timeout(format!("{what} {place} in time"));
-    }
-    if source.is_builder() {
-        return unsent(source.without_url());
-    }
-    let message = if source.is_connect() {
-        format!("cannot connect to {place}")
-    } else {
-        format!("{place} closed the connection without an answer")
-    };
-    LlmError::new(ErrorCategory::Network, message).with_source(source.without_url())
-}
-
-/// A body that ended before its end.
-pub(super) fn broken(source: reqwest::Error) -> LlmError {
-    let error = match source.is_timeout() {
-        true => timeout("the answer did not go on in time".to_owned()),
-        false => cut_short(),
-    };
-    error.with_source(source.without_url())
-}
-
-/// An answer that is not whole.
-pub(super) fn cut_short() -> LlmError {
-    let message = "the connection closed before the answer was whole";
-    LlmError::new(ErrorCategory::Network, message)
-}
-
-/// A limit of ours that passed.
-pub(super) fn timeout(message: String) -> LlmError {
-    LlmError::new(ErrorCategory::Timeout, message)
-}
-
 /// A success whose body holds no `what`.
 pub(super) fn no_answer(what: &str, body: &str, head: &Head) -> LlmError {
     unreadable(&format!("the server's answer is no {what}"), &head.redactor.text(body))
         .with_http_status(head.status)
-}
-
-/// A success that cannot be read; `body` must be redacted.
-pub(super) fn unreadable(message: &str, body: &str) -> LlmError {
-    let message = match excerpt(body) {
-        text if text.is_empty() => message.to_owned(),
-        text => format!("{message}: {text}"),
-    };
-    LlmError::new(ErrorCategory::Server, message)
 }
 
 /// What a server says about an error, in any of the forms that servers use:
@@ -133,7 +72,7 @@ struct Said<'v> {
 impl<'v> Said<'v> {
     fn read(value: &'v Value) -> Self {
         let inner = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
-        let text = |name: &str| inner.get(name).and_then(Value::as_str).filter(|t| !t.is_empty());
+        let text = |name| text(inner, name);
         let message = inner
             .as_str()
             .or_else(|| text("message"))
@@ -188,13 +127,6 @@ fn category(status: Option<u16>, said: &Said<'_>) -> ErrorCategory {
         return C::Overloaded;
     }
     match status.or(said.status) {
-        Some(401) => C::Authentication,
-        Some(402) => C::Billing,
-        Some(403) => C::Permission,
-        Some(408 | 504 | 522 | 524) => C::Timeout,
-        Some(429) => C::RateLimit,
-        // 498: Groq has no capacity for the flex tier.
-        Some(498 | 503 | 529) => C::Overloaded,
         Some(400 | 413 | 422)
             if text(&[
                 "context length",
@@ -207,8 +139,7 @@ fn category(status: Option<u16>, said: &Said<'_>) -> ErrorCategory {
         {
             C::ContextLength
         }
-        Some(300..=499) => C::InvalidRequest,
-        Some(_) => C::Server,
+        Some(status) => http::category(status),
         None if word(&["permission"]) => C::Permission,
         None if word(&["timeout"]) => C::Timeout,
         None if text(&["maximum context length"]) => C::ContextLength,

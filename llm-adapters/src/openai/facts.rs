@@ -5,16 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Head;
 use super::usage;
-
-/// A text that is there and not empty.
-pub(super) fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
-    value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
-}
-
-/// Whether `value` reports an error in the place of an answer.
-pub(super) fn has_error(value: &Value) -> bool {
-    value.get("error").is_some_and(|error| !error.is_null())
-}
+pub(super) use crate::json::{has_error, text};
 
 /// What a body, or the chunks of a stream, say beside text and tools. The latest word stands.
 #[derive(Debug, Default)]

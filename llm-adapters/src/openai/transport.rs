@@ -11,20 +11,20 @@ use serde_json::Value;
 
 use super::answer::Answer;
 use super::endpoint::Endpoint;
-use super::error;
+use crate::http;
 
 /// Sends `body` to `path` of `endpoint`.
 pub(super) async fn post(
-    http: &Client,
+    client: &Client,
     endpoint: &Endpoint,
     path: &str,
     body: &Value,
 ) -> Result<Answer, LlmError> {
     let (headers, redactor) = endpoint.headers()?;
     let url = endpoint.url(path);
-    let request = http.post(&url).query(&endpoint.query()).headers(headers).json(body);
+    let request = client.post(&url).query(&endpoint.query()).headers(headers).json(body);
     match request.send().await {
         Ok(response) => Ok(Answer::new(response, redactor)),
-        Err(source) => Err(error::from_reqwest(source, &url)),
+        Err(source) => Err(http::failed(source, &url)),
     }
 }

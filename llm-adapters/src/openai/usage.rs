@@ -9,13 +9,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::json::count;
+
 /// The counts of a usage object; `None` where it counts neither input nor output.
 /// A count that is no number of tokens becomes one that no check lets pass.
 pub(super) fn tokens(usage: &Value) -> Option<TokenCounts> {
-    let first = |paths: &[&str]| {
-        let field = paths.iter().find_map(|path| usage.pointer(path).filter(|v| !v.is_null()))?;
-        Some(count(field))
-    };
+    let first = |paths: &[&str]| paths.iter().find_map(|path| count(usage, path));
     let input = first(&["/prompt_tokens", "/input_tokens"]);
     let output = first(&["/completion_tokens", "/output_tokens"]);
     if input.is_none() && output.is_none() {
@@ -56,14 +55,6 @@ pub(super) fn tokens(usage: &Value) -> Option<TokenCounts> {
         tokens.output = apart;
     }
     Some(tokens)
-}
-
-fn count(field: &Value) -> u64 {
-    let text = match field {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    text.strip_suffix(".0").unwrap_or(&text).parse().unwrap_or(u64::MAX)
 }
 
 /// The cost in the usage object of `raw`, from its digits: `cost` as OpenRouter has it, or its `total_cost`

@@ -1,0 +1,37 @@
+//! Fields of what a server says, read leniently. Pure.
+
+use serde_json::Value;
+
+/// A text that is there and not empty.
+pub(crate) fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
+    value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// Whether `value` reports an error in the place of an answer.
+pub(crate) fn has_error(value: &Value) -> bool {
+    value.get("error").is_some_and(|error| !error.is_null())
+}
+
+/// A count that is there. One that is no number of tokens becomes one that no check lets pass.
+pub(crate) fn count(usage: &Value, pointer: &str) -> Option<u64> {
+    let field = usage.pointer(pointer).filter(|field| !field.is_null())?;
+    let text = match field {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    Some(text.strip_suffix(".0").unwrap_or(&text).parse().unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_count_that_is_none_lets_no_check_pass() {
+        let usage = json!({"a": "12", "b": 3.0, "c": -1, "d": null, "e": {"f": 4}});
+        let read = ["/a", "/b", "/c", "/d", "/e/f", "/g"].map(|place| count(&usage, place));
+        assert_eq!(read, [Some(12), Some(3), Some(u64::MAX), None, Some(4), None]);
+    }
+}
