@@ -93,7 +93,7 @@ pub(super) fn convert(
 ) -> Result<Converted, String> {
     let mut done = Converted::default();
     let header =
-        json!({"prices": 1, "source": source, "date": date, "licence": LICENCE, "home": HOME});
+        json!({"date": date, "home": HOME, "licence": LICENCE, "prices": 1, "source": source});
     let mut lines = vec![header.to_string()];
     for provider in &export.providers {
         lines.push(line(&provider_line(provider, old)?)?);
