@@ -49,7 +49,9 @@ async fn advise(
     let rendered = engine.render("clothes", params! { "city" => city }).user("user-42").await?;
     let run = rendered.execute_with(chat).await?;
     for call in &run.calls {
-        println!("  {} {:?}", call.execution.id, call.execution.cost);
+        let cost = call.execution.cost.and_then(|cost| cost.usd());
+        let cost = cost.map_or("an unknown amount".to_owned(), |usd| format!("{usd} dollars"));
+        println!("  call {} cost {cost}", call.execution.id);
     }
     Ok((run.text().to_owned(), run.calls.len()))
 }
