@@ -243,6 +243,17 @@ impl TokenSums {
             *sum = sum.saturating_add(*part);
         }
     }
+
+    /// Whether a sum that `part` would be taken away from stays at the largest number.
+    pub(crate) fn are_at_the_largest(mut self, part: &Self) -> bool {
+        let mut part = *part;
+        self.each().into_iter().zip(part.each()).any(|(sum, n)| *sum == u64::MAX && *n > 0)
+    }
+
+    fn take(&mut self, other: &Self) {
+        let mut other = *other;
+        self.each().into_iter().zip(other.each()).for_each(|(sum, n)| take(sum, *n));
+    }
 }
 
 impl From<&TokenUsage> for TokenSums {
@@ -318,6 +329,30 @@ impl Measures {
         self.latency_ms.merge(&other.latency_ms);
         self.time_to_first_token_ms.merge(&other.time_to_first_token_ms);
     }
+
+    /// Takes all of `other` away, which was added before; of sums that were damaged, nothing is left.
+    pub(crate) fn take(&mut self, other: &Self) {
+        if let (Some(sum), Some(n)) = (&mut self.uses, other.uses) {
+            take(sum, n);
+        }
+        self.by_status.iter_mut().zip(other.by_status).for_each(|(sum, n)| take(sum, n));
+        self.by_error.iter_mut().zip(other.by_error).for_each(|(sum, n)| take(sum, n));
+        self.tokens.take(&other.tokens);
+        self.cost_pico = self.cost_pico.saturating_sub(other.cost_pico);
+        take(&mut self.priced, other.priced);
+        take(&mut self.unpriced, other.unpriced);
+        self.latency_ms.take(&other.latency_ms);
+        self.time_to_first_token_ms.take(&other.time_to_first_token_ms);
+    }
+
+    /// Whether no record was counted.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.uses.unwrap_or(0) == 0 && self.executions() == 0
+    }
+}
+
+fn take(sum: &mut u64, n: u64) {
+    *sum = sum.saturating_sub(n);
 }
 
 /// `part / whole`; `None` when the whole is 0.
@@ -333,6 +368,7 @@ pub(crate) fn ratio(part: u64, whole: u64) -> Option<f64> {
 #[derive(Debug)]
 pub struct Recount<'a> {
     query: &'a AggregateQuery,
+    range: TimeRange,
     bucket: Option<BucketCursor>,
     rows: BTreeMap<GroupKey, Measures>,
 }
@@ -340,12 +376,18 @@ pub struct Recount<'a> {
 impl<'a> Recount<'a> {
     /// An empty answer to `query`.
     pub fn new(query: &'a AggregateQuery) -> Self {
-        let mut recount =
-            Self { query, bucket: query.bucket.map(BucketCursor::new), rows: BTreeMap::new() };
+        let mut recount = Self { range: query.range, ..Self::of_any_moment(query) };
         if query.group_by.is_empty() && query.bucket.is_none() {
             recount.row(GroupKey::default());
         }
         recount
+    }
+
+    /// The same where the range of `query` leaves nothing out, and without a row where nothing was
+    /// counted.
+    pub(crate) fn of_any_moment(query: &'a AggregateQuery) -> Self {
+        let bucket = query.bucket.map(BucketCursor::new);
+        Self { query, range: TimeRange::default(), bucket, rows: BTreeMap::new() }
     }
 
     fn row(&mut self, key: GroupKey) -> &mut Measures {
@@ -374,7 +416,7 @@ impl<'a> Recount<'a> {
     /// Counts a usage.
     pub fn usage(&mut self, usage: &Usage) {
         if self.query.needs_execution()
-            || !self.query.range.contains(usage.created_at)
+            || !self.range.contains(usage.created_at)
             || !self.query.filter.matches_usage(usage)
         {
             return;
@@ -387,7 +429,7 @@ impl<'a> Recount<'a> {
 
     /// Counts an execution.
     pub fn execution(&mut self, execution: &LlmExecution) {
-        if !self.query.range.contains(execution.created_at)
+        if !self.range.contains(execution.created_at)
             || !self.query.filter.matches_execution(execution)
         {
             return;
@@ -424,6 +466,11 @@ impl<'a> Recount<'a> {
         if let Some(ms) = execution.time_to_first_token_ms {
             record(&mut row.time_to_first_token_ms, ms);
         }
+    }
+
+    /// What was counted so far of the records of a row.
+    pub(crate) fn of(&self, key: &GroupKey) -> Option<&Measures> {
+        self.rows.get(key)
     }
 
     /// Adds what was counted elsewhere of the records of a row.

@@ -239,6 +239,7 @@ macro_rules! conformance_suite {
             }
             cubes {
                 folding_changes_no_answer,
+                ends_inside_a_quarter_are_exact,
                 what_was_folded_is_not_counted_again,
                 rebuilding_changes_no_answer,
                 appends_and_folds_at_once_lose_nothing,

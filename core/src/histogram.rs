@@ -148,6 +148,13 @@ impl Histogram {
         self.sum = self.sum.saturating_add(other.sum);
     }
 
+    /// Takes all of `other` away, which was added before.
+    pub(crate) fn take(&mut self, other: &Self) {
+        self.buckets.take(&other.buckets);
+        self.count = self.count.saturating_sub(other.count);
+        self.sum = self.sum.saturating_sub(other.sum);
+    }
+
     /// Keeps the count and the sum alone: there are no percentiles any more.
     pub fn forget_buckets(&mut self) {
         self.buckets = Buckets::default();
@@ -222,6 +229,20 @@ impl Buckets {
     /// Adds all of `other`.
     pub(crate) fn merge(&mut self, other: &Self) {
         other.iter().for_each(|(bucket, times)| self.add(bucket, times));
+    }
+
+    /// Takes all of `other` away.
+    fn take(&mut self, other: &Self) {
+        for (bucket, times) in other.iter() {
+            let place = bucket.checked_sub(self.first).map(usize::from);
+            if let Some(hits) = place.and_then(|place| self.counts.get_mut(place)) {
+                *hits = hits.saturating_sub(times);
+            }
+        }
+        // The first and the last bucket may be others now.
+        let mut left = Self::default();
+        left.merge(self);
+        *self = left;
     }
 
     /// The buckets that were hit, in order, and how often.

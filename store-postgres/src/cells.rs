@@ -383,7 +383,7 @@ pub(crate) async fn start(conn: &mut PgConnection) -> Outcome<()> {
 /// Cells of some stretches of time, and behind them the changes. A lead, where it is given, is that of
 /// all cells. `OFFSET 0` keeps the order of the loops: a stretch, and its cells.
 const BY_RANGE: &str = "
-SELECT c.start, c.lead, c.sums, c.durations
+SELECT s.width, c.start, c.lead, c.sums, c.durations
 FROM unnest($3::smallint[], $4::bigint[], $5::bigint[]) AS s (width, first, past)
 CROSS JOIN LATERAL (
     SELECT start, lead, sums, CASE WHEN $2 THEN durations END AS durations
@@ -392,11 +392,11 @@ CROSS JOIN LATERAL (
         AND ($6::bytea IS NULL OR c.lead = $6)
     OFFSET 0
 ) AS c
-UNION ALL SELECT NULL, NULL, data, NULL FROM prompt_engine_changes";
+UNION ALL SELECT NULL, NULL, NULL, data, NULL FROM prompt_engine_changes";
 
 /// The same of cells that are named.
 const BY_START: &str = "
-SELECT c.start, c.lead, c.sums, c.durations
+SELECT s.width, c.start, c.lead, c.sums, c.durations
 FROM unnest($3::smallint[], $4::bigint[]) AS s (width, start)
 CROSS JOIN LATERAL (
     SELECT start, lead, sums, CASE WHEN $2 THEN durations END AS durations
@@ -404,7 +404,7 @@ CROSS JOIN LATERAL (
     WHERE c.cube = $1 AND c.width = s.width AND c.start = s.start AND c.lead = $5
     OFFSET 0
 ) AS c
-UNION ALL SELECT NULL, NULL, data, NULL FROM prompt_engine_changes";
+UNION ALL SELECT NULL, NULL, NULL, data, NULL FROM prompt_engine_changes";
 
 /// Adds the cells and the changes of `plan` to `tally`.
 pub(crate) async fn read(
@@ -432,15 +432,21 @@ pub(crate) async fn read(
     };
     let mut rows = select.bind(lead).fetch(conn);
     while let Some(row) = rows.try_next().await? {
-        let value = get(&row, 2)?;
-        match get::<Option<i64>>(&row, 0)? {
+        let value = get(&row, 3)?;
+        match get::<Option<i16>>(&row, 0)? {
             None => tally.changes(value)?,
-            Some(start) => {
-                tally.cell(start, get(&row, 1)?, value, get(&row, 3)?)?;
+            Some(code) => {
+                let width = width(code)?;
+                tally.cell(width, get(&row, 1)?, get(&row, 2)?, value, get(&row, 4)?)?;
             }
         }
     }
     Ok(())
+}
+
+fn width(code: i16) -> Outcome<BucketWidth> {
+    let width = u8::try_from(code).ok().and_then(BucketWidth::from_code);
+    width.ok_or_else(|| Fault::Row(format!("{code} is no width of a cell")))
 }
 
 /// The cells of `plan`, where they are few enough to be named.

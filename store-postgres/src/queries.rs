@@ -245,26 +245,31 @@ fn payload<T: DeserializeOwned>(row: &PgRow, column: usize) -> Outcome<Option<T>
 async fn aggregate(conn: &mut PgConnection, query: &AggregateQuery) -> Outcome<Aggregate> {
     let horizon = optional(meta(conn, RAW_HORIZON).await?, |at| Ok(Timestamp::from_micros(at)?))?;
     let extent = if Plan::needs_extent(query) { cells::extent(conn).await? } else { None };
-    let plan = Plan::new(query, horizon, extent);
-    let mut tally = Tally::new(query, &plan)?;
-    cells::read(conn, &plan, &mut tally).await?;
-    let records = plan.records().iter().map(|of| (*of, false));
-    let mut scan = Scan::new(query);
-    for (of, pending) in records.chain(plan.pending().map(|of| (of, true))) {
-        if pending {
-            scan.pending(of);
-        } else {
-            if !query.needs_execution() {
-                scan.usages(of);
+    let mut plan = Plan::new(query, horizon, extent);
+    loop {
+        let mut tally = Tally::new(query, &plan)?;
+        cells::read(conn, &plan, &mut tally).await?;
+        let records = plan.records().iter().map(|of| (*of, false));
+        let mut scan = Scan::new(query);
+        for (of, pending) in records.chain(plan.pending().map(|of| (of, true))) {
+            if pending {
+                scan.pending(of);
+            } else {
+                if !query.needs_execution() {
+                    scan.usages(of);
+                }
+                scan.executions(of);
             }
-            scan.executions(of);
+            if scan.parts() >= PARTS {
+                count(conn, std::mem::replace(&mut scan, Scan::new(query)), &mut tally).await?;
+            }
         }
-        if scan.parts() >= PARTS {
-            count(conn, std::mem::replace(&mut scan, Scan::new(query)), &mut tally).await?;
+        count(conn, scan, &mut tally).await?;
+        match tally.finish() {
+            Ok(answer) => return Ok(answer),
+            Err(anew) => plan = *anew,
         }
     }
-    count(conn, scan, &mut tally).await?;
-    Ok(tally.finish())
 }
 
 async fn count(conn: &mut PgConnection, scan: Scan<'_>, tally: &mut Tally<'_>) -> Outcome<()> {

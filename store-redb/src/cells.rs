@@ -321,7 +321,7 @@ pub(crate) fn read(txn: &ReadTransaction, plan: &Plan, tally: &mut Tally<'_>) ->
         let Some((lead, starts)) = plan.lead().zip(of.starts(width)) else {
             each(&sums, durations.as_ref(), cube, width, of, |start, lead, sums, durations| {
                 if plan.lead().is_none_or(|wanted| wanted == lead) {
-                    tally.cell(start, lead, sums, durations)?;
+                    tally.cell(width, start, lead, sums, durations)?;
                 }
                 Ok(())
             })?;
@@ -336,7 +336,7 @@ pub(crate) fn read(txn: &ReadTransaction, plan: &Plan, tally: &mut Tally<'_>) ->
                 None => None,
             };
             let durations = durations.as_ref().map(|durations| durations.value());
-            tally.cell(start, lead, sums.value(), durations)?;
+            tally.cell(width, start, lead, sums.value(), durations)?;
         }
     }
     if plan.reads_changes() {

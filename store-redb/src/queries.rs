@@ -40,25 +40,30 @@ impl RecordStore for RedbStore {
         self.read(move |txn, terms| {
             let horizon = meta(&txn.open_table(META)?, RAW_HORIZON)?.map(moment).transpose()?;
             let extent = if Plan::needs_extent(&query) { cells::extent(txn)? } else { None };
-            let plan = Plan::new(&query, horizon, extent);
-            let mut tally = Tally::new(&query, &plan)?;
-            cells::read(txn, &plan, &mut tally)?;
-            for stretch in plan.records().iter().map(|stretch| Stretch::of_time(*stretch)) {
-                if !query.needs_execution() {
-                    let way = way_of_usages(&query.filter, &terms)?;
-                    let mut walk = Walk::new(txn, &USAGES, &stretch, Order::OldestFirst, way)?;
-                    while let Some((place, row)) = walk.next()? {
-                        tally.usage(&read_usage(place, row.value(), &terms)?);
+            let mut plan = Plan::new(&query, horizon, extent);
+            loop {
+                let mut tally = Tally::new(&query, &plan)?;
+                cells::read(txn, &plan, &mut tally)?;
+                for stretch in plan.records().iter().map(|stretch| Stretch::of_time(*stretch)) {
+                    if !query.needs_execution() {
+                        let way = way_of_usages(&query.filter, &terms)?;
+                        let mut walk = Walk::new(txn, &USAGES, &stretch, Order::OldestFirst, way)?;
+                        while let Some((place, row)) = walk.next()? {
+                            tally.usage(&read_usage(place, row.value(), &terms)?);
+                        }
                     }
+                    let way = way_of_executions(&query.filter, None, &terms)?;
+                    sum_executions(txn, &terms, &stretch, way, &mut tally)?;
                 }
-                let way = way_of_executions(&query.filter, None, &terms)?;
-                sum_executions(txn, &terms, &stretch, way, &mut tally)?;
+                for stretch in plan.pending().map(Stretch::of_time) {
+                    let way = Way::Index(vec![Entry::Status(Status::Pending.code()).prefix()]);
+                    sum_executions(txn, &terms, &stretch, way, &mut tally)?;
+                }
+                match tally.finish() {
+                    Ok(answer) => return Ok(answer),
+                    Err(anew) => plan = *anew,
+                }
             }
-            for stretch in plan.pending().map(Stretch::of_time) {
-                let way = Way::Index(vec![Entry::Status(Status::Pending.code()).prefix()]);
-                sum_executions(txn, &terms, &stretch, way, &mut tally)?;
-            }
-            Ok(tally.finish())
         })
         .await
     }

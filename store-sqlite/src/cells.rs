@@ -276,7 +276,7 @@ pub(crate) fn read(conn: &Connection, plan: &Plan, tally: &mut Tally<'_>) -> Out
                     if let Some(row) = rows.next()? {
                         let durations =
                             if durations { Some(row.get_ref(1)?.as_blob()?) } else { None };
-                        tally.cell(start, lead, row.get_ref(0)?.as_blob()?, durations)?;
+                        tally.cell(width, start, lead, row.get_ref(0)?.as_blob()?, durations)?;
                     }
                 }
             }
@@ -287,7 +287,7 @@ pub(crate) fn read(conn: &Connection, plan: &Plan, tally: &mut Tally<'_>) -> Out
                 of,
                 plan.lead(),
                 durations,
-                |start, lead, sums, durations| Ok(tally.cell(start, lead, sums, durations)?),
+                |start, lead, sums, durations| Ok(tally.cell(width, start, lead, sums, durations)?),
             )?,
         }
     }

@@ -58,20 +58,25 @@ impl RecordStore for SqliteStore {
             let mut terms = TermReader::new(store.terms(), conn);
             let horizon = optional(meta(conn, RAW_HORIZON)?, moment)?;
             let extent = if Plan::needs_extent(&query) { cells::extent(conn)? } else { None };
-            let plan = Plan::new(&query, horizon, extent);
-            let mut tally = Tally::new(&query, &plan)?;
-            cells::read(conn, &plan, &mut tally)?;
-            for stretch in plan.records() {
-                if !query.needs_execution() {
-                    sum_usages(conn, &mut terms, &query, *stretch, &mut tally)?;
+            let mut plan = Plan::new(&query, horizon, extent);
+            loop {
+                let mut tally = Tally::new(&query, &plan)?;
+                cells::read(conn, &plan, &mut tally)?;
+                for stretch in plan.records() {
+                    if !query.needs_execution() {
+                        sum_usages(conn, &mut terms, &query, *stretch, &mut tally)?;
+                    }
+                    sum_executions(conn, &mut terms, &query, *stretch, "", &mut tally)?;
                 }
-                sum_executions(conn, &mut terms, &query, *stretch, "", &mut tally)?;
+                for stretch in plan.pending() {
+                    let pending = " AND status = 0";
+                    sum_executions(conn, &mut terms, &query, stretch, pending, &mut tally)?;
+                }
+                match tally.finish() {
+                    Ok(answer) => return Ok(answer),
+                    Err(anew) => plan = *anew,
+                }
             }
-            for stretch in plan.pending() {
-                let pending = " AND status = 0";
-                sum_executions(conn, &mut terms, &query, stretch, pending, &mut tally)?;
-            }
-            Ok(tally.finish())
         })
         .await
     }

@@ -63,12 +63,15 @@ async fn an_answer_reads_few_cells_and_no_records() {
     assert_eq!(answer.rows[0].measures.uses, Some(180));
     assert_eq!(answer.reading.cube, Some(Cube::Totals));
     assert_eq!((answer.reading.cells, answer.reading.raw_rows), (3, 0));
-    // A ragged end costs its records: those of 14 minutes, a usage and an execution each.
-    let ragged = TimeRange { from: Some(at(60)), to: whole.to };
-    let query = AggregateQuery { range: ragged, ..AggregateQuery::default() };
-    let answer = store.aggregate(&query).await.unwrap();
-    assert_eq!(answer.rows[0].measures.uses, Some(179));
-    assert_eq!((answer.reading.cells, answer.reading.raw_rows), (3 + 2, 28));
+    // A ragged end costs the records up to the nearer quarter, a usage and an execution each: those of
+    // the first minute, taken away, or those of seven minutes, added; then the first quarter is.
+    for (minute, cells, records) in [(1, 3, 2), (8, 3 + 1, 14)] {
+        let ragged = TimeRange { from: Some(at(60 * minute)), to: whole.to };
+        let query = AggregateQuery { range: ragged, ..AggregateQuery::default() };
+        let answer = store.aggregate(&query).await.unwrap();
+        assert_eq!(answer.rows[0].measures.uses, Some(180 - minute.unsigned_abs()));
+        assert_eq!((answer.reading.cells, answer.reading.raw_rows), (cells, records));
+    }
     // No cube has a session.
     let filter = Filter { session: Some("s1".parse().unwrap()), ..Filter::default() };
     let query = AggregateQuery { filter, ..query };

@@ -10,7 +10,7 @@ use super::arbitrary::{Arbitrary, at, attribution, call};
 use super::recount::recount;
 use crate::aggregate::{AggregateQuery, Dimension, Source};
 use crate::record::{LlmExecution, Record, Usage};
-use crate::store::{Prune, Rebuild, Rebuilt, Store};
+use crate::store::{CostRevision, Prune, Rebuild, Rebuilt, Store};
 use crate::time::{Bucket, BucketWidth, TimeRange};
 
 /// Folds until nothing is left to fold.
@@ -42,6 +42,45 @@ pub async fn folding_changes_no_answer(fx: Fixture) {
         check(&fx, &mut random, &all).await;
         fx = fx.reopened().await;
         check(&fx, &mut random, &all).await;
+    }
+}
+
+/// A range that begins and ends inside quarters of an hour, whose cells may be read for it, is exact:
+/// what lies outside counts for nothing, and a group that has no other records has no row.
+pub async fn ends_inside_a_quarter_are_exact(fx: Fixture) {
+    let mut random = Arbitrary::new(75, 2 * 3_600);
+    let mut records: Vec<Record> = Vec::new();
+    for round in 0..4 {
+        let batch: Vec<Record> = (0..60).flat_map(|_| random.records()).collect();
+        fx.append(&batch).await;
+        records.extend(batch);
+        if round < 3 {
+            fold_all(&*fx.store).await;
+        }
+        for record in &mut records {
+            let Record::Execution(call) = record else { continue };
+            match call.cost {
+                None if random.rng.bool() => {
+                    *call = random.finished(call);
+                    fx.append(&[call.clone().into()]).await;
+                }
+                Some(expected) if random.rng.u8(..8) == 0 => {
+                    let (id, at, new) = (call.id, call.created_at, random.cost());
+                    let priced_model = call.priced_model.clone();
+                    let revision = CostRevision { id, expected, new, priced_model, at };
+                    fx.store.revise_costs(&[revision]).await.unwrap();
+                    call.cost = Some(new);
+                }
+                _ => {}
+            }
+        }
+        for _ in 0..60 {
+            let (from, length) = (random.rng.i64(0..7_200), random.rng.i64(1..3_600));
+            let range = TimeRange { from: Some(at(from)), to: Some(at(from + length)) };
+            let query = AggregateQuery { range, ..arbitrary_query(&mut random) };
+            let answer = fx.store.aggregate(&query).await.unwrap();
+            assert_eq!(answer.rows, recount(&records, &query), "{query:?}");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The planner: which cells and which records an answer is read from.
-//! Invariant: every moment of the range is read exactly once, from cells or from records; before the
-//! raw horizon from cells alone.
+//! Invariant: every moment of the range is counted exactly once, from cells or from records; before the
+//! raw horizon from cells alone. What wider cells count beyond its ends is taken away again: narrower
+//! cells, and records one by one.
 
 use std::time::Duration;
 
@@ -21,11 +22,25 @@ pub struct Plan {
     lead: Option<Vec<u8>>,
     durations: bool,
     cells: [Vec<Stretch>; 3],
+    /// Of the cells, those that are taken away.
+    taken: [Vec<Stretch>; 3],
     covered: Vec<Stretch>,
     records: Vec<Stretch>,
+    ends: Ends,
     horizon: i64,
+    extent: Extent,
     pub(super) rounded: bool,
     pub(super) missing_before: Option<Timestamp>,
+}
+
+/// What is read of a cell that an end of the range lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// What lies between the end and the nearer boundary of the cell, in narrower cells or records: it is
+    /// added, or taken away from the cell.
+    Nearer,
+    /// What lies inside of the range: it is added.
+    Inside,
 }
 
 /// A stretch of time, half-open, in microseconds since 1970; an open end is the least or the largest
@@ -39,8 +54,17 @@ pub struct Stretch {
 }
 
 impl Stretch {
+    /// Between two moments, whichever is the first.
+    fn between(one: i64, other: i64) -> Self {
+        Self { from: one.min(other), to: one.max(other) }
+    }
+
     fn is_empty(self) -> bool {
         self.from >= self.to
+    }
+
+    fn within(self, other: Self) -> Self {
+        Self { from: self.from.max(other.from), to: self.to.min(other.to) }
     }
 
     /// The starts of the cells in it; `None` where they are so many that it is better walked.
@@ -65,96 +89,127 @@ impl Plan {
     /// The plan of `query` in a store of this raw horizon and, where it is
     /// [needed](Self::needs_extent), extent.
     pub fn new(query: &AggregateQuery, horizon: Option<Timestamp>, extent: Extent) -> Self {
-        let range = Stretch {
-            from: query.range.from.map_or(i64::MIN, Timestamp::as_micros),
-            to: query.range.to.map_or(i64::MAX, Timestamp::as_micros),
-        };
         let cube = Cube::covering(query);
         let mut plan = Self {
             cube,
             lead: cube.and_then(|cube| lead(cube, query)),
             durations: query.detail == Detail::Full,
             cells: Default::default(),
+            taken: Default::default(),
             covered: Vec::new(),
             records: Vec::new(),
+            ends: Ends::Nearer,
             horizon: horizon.map_or(i64::MIN, Timestamp::as_micros),
+            extent,
             rounded: cube.is_some() && rounds(query, horizon),
             missing_before: cube.is_none().then(|| misses(query, horizon)).flatten(),
         };
-        if range.is_empty() {
-            return plan;
-        }
-        match (cube, query.bucket) {
-            (None, _) => {
-                push(&mut plan.records, Stretch { from: range.from.max(plan.horizon), ..range });
-            }
-            (Some(_), None) => plan.piece(range),
-            (Some(_), Some(bucket)) => match pieces(range, bucket, extent) {
-                Some(pieces) => pieces.into_iter().for_each(|piece| plan.piece(piece)),
-                None => {
-                    // A wider cell could lie in several buckets.
-                    let pruned = Stretch { to: range.to.min(plan.horizon), ..range };
-                    if !pruned.is_empty() {
-                        let (from, to) = (ceil(QUARTER, pruned.from), ceil(QUARTER, pruned.to));
-                        push(&mut plan.covered, Stretch { from, to });
-                        push(&mut plan.cells[0], Stretch { from, to });
-                    }
-                    let from = range.from.max(plan.horizon);
-                    push(&mut plan.records, Stretch { from, ..range });
-                }
-            },
-        }
+        plan.cut(query);
         plan
     }
 
-    /// Reads a stretch that is not told apart further.
-    fn piece(&mut self, piece: Stretch) {
-        self.pruned(piece);
-        let live = Stretch { from: piece.from.max(self.horizon), ..piece };
-        if live.is_empty() {
+    /// The same without anything to take away.
+    pub(super) fn adding(&self, query: &AggregateQuery) -> Self {
+        let (cells, taken, covered, records) = Default::default();
+        let mut plan = Self { ends: Ends::Inside, cells, taken, covered, records, ..self.clone() };
+        plan.cut(query);
+        plan
+    }
+
+    /// Cuts the range into what is read.
+    fn cut(&mut self, query: &AggregateQuery) {
+        let range = Stretch {
+            from: query.range.from.map_or(i64::MIN, Timestamp::as_micros),
+            to: query.range.to.map_or(i64::MAX, Timestamp::as_micros),
+        };
+        if range.is_empty() {
             return;
         }
-        let whole = Stretch { from: ceil(QUARTER, live.from), to: floor(QUARTER, live.to) };
-        if whole.is_empty() {
+        let live = Stretch { from: range.from.max(self.horizon), ..range };
+        match (self.cube, query.bucket) {
+            (None, _) => push(&mut self.records, live),
+            (Some(_), None) => self.bucket(Stretch { from: i64::MIN, to: i64::MAX }, range),
+            (Some(_), Some(bucket)) => match buckets(range, bucket, self.extent) {
+                Some(buckets) => buckets.into_iter().for_each(|bucket| self.bucket(bucket, range)),
+                None => {
+                    // A wider cell could lie in several buckets.
+                    let pruned = self.pruned(range);
+                    push(&mut self.covered, pruned);
+                    push(&mut self.cells[0], pruned);
+                    push(&mut self.records, live);
+                }
+            },
+        }
+    }
+
+    /// Reads what of `bucket`, which is not told apart further, lies in `range`.
+    fn bucket(&mut self, bucket: Stretch, range: Stretch) {
+        let piece = bucket.within(range);
+        let pruned = self.pruned(piece);
+        let live = Stretch { from: piece.from.max(self.horizon), ..piece };
+        let Some(mut quarters) = self.cells_of(QUARTER, live, bucket) else {
+            self.whole(pruned, bucket);
             push(&mut self.records, live);
             return;
-        }
-        push(&mut self.records, Stretch { to: whole.from, ..live });
-        self.whole(whole);
-        push(&mut self.records, Stretch { from: whole.to, ..live });
-    }
-
-    /// Reads what of `piece` lies before the horizon: each of its records counts at the start of its
-    /// quarter.
-    fn pruned(&mut self, piece: Stretch) {
-        let pruned = Stretch { to: piece.to.min(self.horizon), ..piece };
+        };
+        push(&mut self.records, Stretch::between(live.from, quarters.from));
+        push(&mut self.records, Stretch::between(quarters.to, live.to));
         if !pruned.is_empty() {
-            self.whole(Stretch { from: ceil(QUARTER, pruned.from), to: ceil(QUARTER, pruned.to) });
+            // At the horizon a quarter begins, so nothing is between them.
+            quarters.from = pruned.from;
         }
+        self.whole(quarters, bucket);
     }
 
-    /// Reads whole quarters, from the widest cells that lie among them.
-    fn whole(&mut self, quarters: Stretch) {
+    /// The stretch of the cells of length `step` that are read for `inner`: from and to the boundaries
+    /// that are nearer to its ends. A cell that lies in another bucket, too, is not among them. `None`
+    /// where it is less to read `inner` without them.
+    fn cells_of(&self, step: i64, inner: Stretch, bucket: Stretch) -> Option<Stretch> {
+        let nearer = |inside: i64, outside: i64, end: i64| {
+            let within = bucket.from <= outside && outside <= bucket.to;
+            let nearer = end.abs_diff(outside) < end.abs_diff(inside);
+            if self.ends == Ends::Nearer && within && nearer { outside } else { inside }
+        };
+        let Stretch { from, to } = inner;
+        let cells = Stretch {
+            from: nearer(ceil(step, from), floor(step, from), from),
+            to: nearer(floor(step, to), ceil(step, to), to),
+        };
+        let at_ends = from.abs_diff(cells.from) + to.abs_diff(cells.to);
+        (!cells.is_empty() && at_ends < from.abs_diff(to)).then_some(cells)
+    }
+
+    /// The quarters of what of `piece` lies before the horizon: each of its records counts at the start
+    /// of its own.
+    fn pruned(&self, piece: Stretch) -> Stretch {
+        let to = piece.to.min(self.horizon);
+        if piece.from >= to {
+            return Stretch { from: to, to };
+        }
+        Stretch { from: ceil(QUARTER, piece.from), to: ceil(QUARTER, to) }
+    }
+
+    /// Reads whole quarters, from the widest cells that are near to their ends.
+    fn whole(&mut self, quarters: Stretch, bucket: Stretch) {
         if quarters.is_empty() {
             return;
         }
         push(&mut self.covered, quarters);
-        let mut around = quarters;
-        for width in [BucketWidth::QuarterHour, BucketWidth::Hour] {
-            let wider =
-                if width == BucketWidth::Hour { BucketWidth::Day } else { BucketWidth::Hour };
-            let step = micros_of(wider);
-            let inner = Stretch { from: ceil(step, around.from), to: floor(step, around.to) };
-            if inner.is_empty() {
-                push(&mut self.cells[usize::from(width.code())], around);
-                return;
+        let mut inner = quarters;
+        let mut place = 0;
+        for wider in [BucketWidth::Hour, BucketWidth::Day] {
+            let Some(cells) = self.cells_of(micros_of(wider), inner, bucket) else { break };
+            for (end, outside) in [
+                (Stretch::between(inner.from, cells.from), cells.from < inner.from),
+                (Stretch::between(cells.to, inner.to), cells.to > inner.to),
+            ] {
+                let to = if outside { &mut self.taken } else { &mut self.cells };
+                push(&mut to[place], end);
             }
-            let cells = &mut self.cells[usize::from(width.code())];
-            push(cells, Stretch { to: inner.from, ..around });
-            push(cells, Stretch { from: inner.to, ..around });
-            around = inner;
+            inner = cells;
+            place = usize::from(wider.code());
         }
-        push(&mut self.cells[usize::from(BucketWidth::Day.code())], around);
+        push(&mut self.cells[place], inner);
     }
 
     /// The cube that is read; without one, records alone are.
@@ -172,14 +227,22 @@ impl Plan {
         self.durations
     }
 
-    /// The cells to read: those that start in these stretches.
+    /// The cells to read: those that start in these stretches. A [`Tally`](super::Tally) knows which of
+    /// them it takes away.
     pub fn cells(&self) -> impl Iterator<Item = (BucketWidth, Stretch)> + '_ {
         BucketWidth::ALL.iter().flat_map(|width| {
-            self.cells[usize::from(width.code())].iter().map(|stretch| (*width, *stretch))
+            let place = usize::from(width.code());
+            self.cells[place].iter().chain(&self.taken[place]).map(|stretch| (*width, *stretch))
         })
     }
 
-    /// Where records are read one by one.
+    /// Whether a cell is taken away.
+    pub(super) fn takes(&self, width: BucketWidth, start: i64) -> bool {
+        let inside = |stretch: &Stretch| (stretch.from..stretch.to).contains(&start);
+        self.taken[usize::from(width.code())].iter().any(inside)
+    }
+
+    /// Where records are read one by one: a [`Tally`](super::Tally) knows which of them it takes away.
     pub fn records(&self) -> &[Stretch] {
         &self.records
     }
@@ -195,7 +258,7 @@ impl Plan {
         !self.covered.is_empty()
     }
 
-    /// Whether a change of this moment belongs to the cells that are read.
+    /// Whether the cells that are read count what is of this moment.
     pub(super) fn covers(&self, at: i64) -> bool {
         let quarter = start_of(BucketWidth::QuarterHour, at);
         let behind = self.covered.partition_point(|stretch| stretch.to <= quarter);
@@ -239,8 +302,8 @@ fn lead(cube: Cube, query: &AggregateQuery) -> Option<Vec<u8>> {
     }
 }
 
-/// The buckets that `range` is cut into; `None` where they are too many.
-fn pieces(range: Stretch, bucket: Bucket, extent: Extent) -> Option<Vec<Stretch>> {
+/// The buckets that share a moment with `range`; `None` where they are too many.
+fn buckets(range: Stretch, bucket: Bucket, extent: Extent) -> Option<Vec<Stretch>> {
     let open = range.from == i64::MIN || range.to == i64::MAX;
     let (first, last) = match extent {
         Some((first, last)) => (first, last.saturating_add(Duration::from_micros(1))),
@@ -254,25 +317,21 @@ fn pieces(range: Stretch, bucket: Bucket, extent: Extent) -> Option<Vec<Stretch>
     let from = if range.from == i64::MIN { first } else { within(range.from) };
     let to = if range.to == i64::MAX { last } else { within(range.to) };
     let bounds = TimeRange { from: Some(from), to: Some(to) };
-    let mut pieces = Vec::new();
+    let mut buckets = Vec::new();
     for start in bucket.starts_in(bounds) {
-        if pieces.len() == MOST_BUCKETS {
+        if buckets.len() == MOST_BUCKETS {
             return None;
         }
-        pieces.push(Stretch {
-            from: start.as_micros().max(range.from),
-            to: bucket.next(start).as_micros().min(range.to),
-        });
+        buckets.push(Stretch { from: start.as_micros(), to: bucket.next(start).as_micros() });
     }
-    if pieces.is_empty() && from <= to {
-        let start = bucket.start_of(from).as_micros();
-        pieces.push(Stretch { from: start.max(range.from), to: range.to });
+    if buckets.is_empty() && from <= to {
+        buckets.push(Stretch { from: bucket.start_of(from).as_micros(), to: i64::MAX });
     }
     // The year 9999 ends with its last microsecond, which lies in the last bucket.
-    if let Some(last) = pieces.last_mut().filter(|last| last.to == Timestamp::MAX.as_micros()) {
-        last.to = range.to;
+    if let Some(last) = buckets.last_mut().filter(|last| last.to == Timestamp::MAX.as_micros()) {
+        last.to = i64::MAX;
     }
-    Some(pieces)
+    Some(buckets)
 }
 
 /// Adds a stretch, which never lies before those that are there.

@@ -111,10 +111,6 @@ impl Sums {
         };
     }
 
-    pub(super) fn has_calls(&self) -> bool {
-        self.counts[STATUSES + 1..=STATUSES + 4].iter().any(|count| *count != 0)
-    }
-
     pub(super) fn merge(&mut self, other: &Self) {
         for (column, count) in other.counts.iter().enumerate() {
             self.add_count(column, *count);

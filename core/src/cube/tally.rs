@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use crate::aggregate::{Aggregate, AggregateQuery, Dimension, GroupKey, Reading, Recount};
+use crate::aggregate::{
+    Aggregate, AggregateQuery, Dimension, GroupKey, Measures, Reading, Recount,
+};
 use crate::error::Result;
 use crate::record::{LlmExecution, Usage};
 use crate::time::{BucketCursor, BucketWidth, Timestamp};
@@ -22,18 +24,26 @@ use super::sums::Sums;
 pub struct Tally<'a> {
     query: &'a AggregateQuery,
     plan: &'a Plan,
-    /// What comes from records, one by one.
+    /// What counts: records, one by one, and cells and changes.
     recount: Recount<'a>,
-    /// What comes from cells and changes: rows, and the sums of each.
-    rows: Rows,
-    sums: Vec<Sums>,
+    added: Grouped,
+    /// What is taken away, since the range leaves it out, and cells that were added do not.
+    outside: Recount<'a>,
+    taken: Grouped,
     names: Names,
     bucket: Option<BucketCursor>,
     reading: Reading,
 }
 
+/// Rows of the answer, and the sums of each.
+#[derive(Debug, Clone)]
+struct Grouped {
+    rows: Rows,
+    sums: Vec<Sums>,
+}
+
 /// Which row of the answer a series belongs to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Rows {
     by: Group,
     wanted: Wanted,
@@ -127,12 +137,15 @@ impl<'a> Tally<'a> {
             provider: mask(Dimension::Provider),
             model: mask(Dimension::Model),
         };
+        let rows = Rows { by, wanted, places: HashMap::default() };
+        let none = Grouped { rows, sums: Vec::new() };
         Ok(Self {
             query,
             plan,
             recount: Recount::new(query),
-            rows: Rows { by, wanted, places: HashMap::default() },
-            sums: Vec::new(),
+            added: none.clone(),
+            outside: Recount::of_any_moment(query),
+            taken: none,
             names,
             bucket: query.bucket.map(BucketCursor::new),
             reading: Reading {
@@ -144,13 +157,14 @@ impl<'a> Tally<'a> {
         })
     }
 
-    /// Adds a cell of the plan's cube: where it starts, its lead, its sums, and its histograms where
-    /// the plan [reads them](Plan::reads_durations).
+    /// Adds a cell of the plan's cube, or takes it away: its width, where it starts, its lead, its sums,
+    /// and its histograms where the plan [reads them](Plan::reads_durations).
     ///
     /// # Errors
     /// `Corrupt` if the bytes are no cell.
     pub fn cell(
         &mut self,
+        width: BucketWidth,
         start: i64,
         lead: &[u8],
         sums: &[u8],
@@ -159,10 +173,11 @@ impl<'a> Tally<'a> {
         let Some(cube) = self.plan.cube() else { return Ok(()) };
         let lead = read_lead(cube, lead, &mut self.names)?;
         let bucket = bucket_of(&mut self.bucket, start);
-        let rows = &mut self.rows;
+        let taken = self.plan.takes(width, start);
+        let of = if taken { &mut self.taken } else { &mut self.added };
         self.reading.cells += 1;
-        cell::add(cube, sums, durations, &mut self.names, &mut self.sums, |series, sums| {
-            rows.place(bucket, lead, series, sums)
+        cell::add(cube, sums, durations, &mut self.names, &mut of.sums, |series, sums| {
+            of.rows.place(bucket, lead, series, sums)
         })?;
         Ok(())
     }
@@ -172,7 +187,7 @@ impl<'a> Tally<'a> {
     /// # Errors
     /// `Corrupt` if the bytes are no changes.
     pub fn changes(&mut self, bytes: &[u8]) -> Result<()> {
-        let Self { plan, rows, sums, names, bucket, reading, .. } = self;
+        let Self { plan, added: Grouped { rows, sums }, names, bucket, reading, .. } = self;
         let uses = plan.cube().is_some_and(super::Cube::has_uses);
         reading.unfolded += change::read(bytes, names, |change| {
             let (provider, model) = match change.what {
@@ -196,32 +211,62 @@ impl<'a> Tally<'a> {
         Ok(())
     }
 
-    /// Counts a usage; its payload is not needed.
+    /// Counts a usage, or takes it away where cells count it; its payload is not needed.
     pub fn usage(&mut self, usage: &Usage) {
         self.reading.raw_rows += 1;
-        self.recount.usage(usage);
+        let counted = self.plan.covers(usage.created_at.as_micros());
+        if counted { &mut self.outside } else { &mut self.recount }.usage(usage);
     }
 
-    /// Counts an execution; its payload is not needed.
+    /// Counts an execution, or takes it away where cells count it; its payload is not needed.
     pub fn execution(&mut self, execution: &LlmExecution) {
         self.reading.raw_rows += 1;
-        self.recount.execution(execution);
+        // No cell counts one that has not finished.
+        let counted =
+            execution.status.is_final() && self.plan.covers(execution.created_at.as_micros());
+        if counted { &mut self.outside } else { &mut self.recount }.execution(execution);
     }
 
     /// The answer.
-    pub fn finish(self) -> Aggregate {
-        let Self { query, mut recount, rows, mut sums, names, .. } = self;
-        let uses = !query.needs_execution();
+    ///
+    /// # Errors
+    /// The plan to read it by anew, where something would be taken away from a sum of tokens that
+    /// stays at the largest number: what it would be is not known any more.
+    pub fn finish(self) -> Result<Aggregate, Box<Plan>> {
+        let Self { query, plan, mut recount, added, mut outside, taken, names, reading, .. } = self;
+        taken.each(query, &names, |key, measures| outside.add(key, &measures));
+        let mut known = true;
+        added.each(query, &names, |key, mut measures| {
+            if let Some(outside) = outside.of(&key) {
+                known &= !measures.tokens.are_at_the_largest(&outside.tokens);
+                measures.take(outside);
+            }
+            if !measures.is_nothing() {
+                recount.add(key, &measures);
+            }
+        });
+        if known {
+            Ok(Aggregate { rows: recount.finish(), reading })
+        } else {
+            Err(Box::new(plan.adding(query)))
+        }
+    }
+}
+
+impl Grouped {
+    /// Calls `visit` with the rows.
+    fn each(
+        self,
+        query: &AggregateQuery,
+        names: &Names,
+        mut visit: impl FnMut(GroupKey, Measures),
+    ) {
+        let Self { rows, mut sums } = self;
         let by = rows.by;
         for (group, place) in rows.places {
-            let sums = std::mem::take(&mut sums[place]);
-            if !uses && !sums.has_calls() {
-                continue;
-            }
             let label = |by: u32, number: u32| (by != 0).then(|| names.label_of(number).clone());
-            let bucket = query.bucket.and(Timestamp::from_micros(group.bucket).ok());
             let key = GroupKey {
-                bucket,
+                bucket: query.bucket.and(Timestamp::from_micros(group.bucket).ok()),
                 prompt: (by.prompt != 0).then(|| names.prompt_of(group.prompt)),
                 version: (by.version != 0).then_some(group.version),
                 environment: label(by.environment, group.environment),
@@ -230,9 +275,9 @@ impl<'a> Tally<'a> {
                 session: None,
                 user: None,
             };
-            recount.add(key, &sums.into_measures(uses));
+            let uses = !query.needs_execution();
+            visit(key, std::mem::take(&mut sums[place]).into_measures(uses));
         }
-        Aggregate { rows: recount.finish(), reading: self.reading }
     }
 }
 
