@@ -41,7 +41,8 @@ pub struct Doctor {
 /// What comparing a day found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkup {
-    /// The start of the day (UTC), or the raw horizon where that lies in it.
+    /// The start of the day (UTC), or the raw horizon where that lies in it: of the cells before it,
+    /// only those of hours and days around it are compared, with the sums of their quarters.
     pub day: Timestamp,
     /// Usages that were counted again.
     pub usages: u64,
@@ -74,9 +75,9 @@ impl Doctor {
         Self { store }
     }
 
-    /// The days (UTC) that share a moment with `range`, from that of the first record behind the raw
-    /// horizon to that of the last, as ranges: whole days, but that the first starts at the horizon
-    /// where that lies in it.
+    /// The days (UTC) that share a moment with `range`, from that of the raw horizon (or else of the
+    /// first record) to that of the last record, as ranges: whole days, but that the first starts at the
+    /// horizon.
     ///
     /// # Errors
     /// Those of the store.
@@ -96,10 +97,10 @@ impl Doctor {
             .collect())
     }
 
-    /// When the first and the last record started.
+    /// When the first and the last record started, or the raw horizon.
     async fn ends(&self) -> Result<Option<(Timestamp, Timestamp)>> {
         let horizon = self.store.raw_horizon().await?;
-        let mut moments = Vec::new();
+        let mut moments: Vec<_> = horizon.into_iter().collect();
         for order in [Order::OldestFirst, Order::NewestFirst] {
             let page = PageQuery { limit: 1, after: None };
             let range = TimeRange { from: horizon, to: None };
@@ -122,7 +123,7 @@ impl Doctor {
             return Ok(checkup);
         }
         let now = Timestamp::now();
-        let hour = Bucket { width: BucketWidth::Hour, zone: Zone::UTC }.start_of(now);
+        let hour = start_of(BucketWidth::Hour, now);
         let settled = TimeRange { to: day.to.map(|to| to.min(hour)), ..day };
         if day.contains(now)
             && let Some(checkup) = self.try_check(settled).await?
@@ -171,27 +172,17 @@ impl Doctor {
         recounted: &Recounted,
         checkup: &mut Checkup,
     ) -> Result<()> {
-        let dimensions = dimensions(cube);
-        let bucket = Bucket { width, zone: Zone::UTC };
-        let query = AggregateQuery {
-            range: day,
-            group_by: dimensions.to_vec(),
-            bucket: Some(bucket),
-            ..AggregateQuery::default()
-        };
-        let mut expected = recounted.sums(cube, bucket);
+        // A cell that the horizon lies in is the sum of its quarters, those before it as well.
+        let from = day.from.map(|from| start_of(width, from));
+        let query = cells(cube, width, TimeRange { from, ..day });
+        let mut expected = recounted.sums(cube, width, from);
         let mut differ = |key: GroupKey, recounted: Measures, found: Measures| {
             checkup.differing += 1;
             if checkup.differences.len() < KEPT {
                 checkup.differences.push(Difference { cube, width, key, recounted, found });
             }
         };
-        let found = match self.store.aggregate(&query).await {
-            Ok(found) => found.rows,
-            // Cells that cannot be read are cells that say nothing.
-            Err(error) if error.kind() == ErrorKind::Corrupt => Vec::new(),
-            Err(error) => return Err(error),
-        };
+        let found = readable(&*self.store, &query).await?;
         for AggregateRow { key, measures } in found {
             let recounted = expected.remove(&key).unwrap_or_default();
             if recounted != measures {
@@ -222,6 +213,29 @@ impl Doctor {
     }
 }
 
+/// The question that the cells of a cube and a width answer.
+fn cells(cube: Cube, width: BucketWidth, range: TimeRange) -> AggregateQuery {
+    AggregateQuery {
+        range,
+        group_by: dimensions(cube).to_vec(),
+        bucket: Some(Bucket { width, zone: Zone::UTC }),
+        ..AggregateQuery::default()
+    }
+}
+
+/// The rows of an answer. Cells that cannot be read are cells that say nothing.
+async fn readable(store: &dyn Store, query: &AggregateQuery) -> Result<Vec<AggregateRow>> {
+    match store.aggregate(query).await {
+        Ok(answer) => Ok(answer.rows),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn start_of(width: BucketWidth, moment: Timestamp) -> Timestamp {
+    Bucket { width, zone: Zone::UTC }.start_of(moment)
+}
+
 fn dimensions(cube: Cube) -> &'static [Dimension] {
     use Dimension::{Environment, Model, Prompt, Provider, Version};
     match cube {
@@ -237,22 +251,33 @@ fn dimensions(cube: Cube) -> &'static [Dimension] {
 struct Recounted {
     uses: Vec<AggregateRow>,
     calls: Vec<AggregateRow>,
+    /// What the quarters of the day before the horizon say, in the order of the cubes: their records
+    /// are gone.
+    pruned: Vec<Vec<AggregateRow>>,
     missing_before: Option<Timestamp>,
 }
 
 impl Recounted {
     async fn of(store: &dyn Store, day: TimeRange) -> Result<Self> {
-        let query = |cube: Cube| AggregateQuery {
-            range: day,
-            group_by: dimensions(cube).to_vec(),
-            bucket: Some(Bucket { width: BucketWidth::QuarterHour, zone: Zone::UTC }),
-            source: Source::Records,
-            ..AggregateQuery::default()
+        let records = |cube: Cube| {
+            let query = cells(cube, BucketWidth::QuarterHour, day);
+            AggregateQuery { source: Source::Records, ..query }
         };
-        let uses = store.aggregate(&query(Cube::Prompts)).await?;
-        let calls = store.aggregate(&query(Cube::Calls)).await?;
+        let uses = store.aggregate(&records(Cube::Prompts)).await?;
+        let calls = store.aggregate(&records(Cube::Calls)).await?;
         let missing_before = uses.reading.missing_before.max(calls.reading.missing_before);
-        Ok(Self { uses: uses.rows, calls: calls.rows, missing_before })
+        let from = day.from.unwrap_or(Timestamp::MIN);
+        let before = TimeRange {
+            from: Some(start_of(BucketWidth::Day, from)),
+            // The horizon may have moved past the day meanwhile.
+            to: Some(day.to.map_or(from, |to| to.min(from))),
+        };
+        let mut pruned = Vec::new();
+        for cube in Cube::ALL {
+            let query = cells(*cube, BucketWidth::QuarterHour, before);
+            pruned.push(readable(store, &query).await?);
+        }
+        Ok(Self { uses: uses.rows, calls: calls.rows, pruned, missing_before })
     }
 
     fn checkup(&self, day: TimeRange) -> Checkup {
@@ -265,17 +290,24 @@ impl Recounted {
         }
     }
 
-    /// What the records add up to in the cells of a cube.
-    fn sums(&self, cube: Cube, bucket: Bucket) -> BTreeMap<GroupKey, Measures> {
+    /// What the cells of a cube that start at `from` or behind it must add up to.
+    fn sums(
+        &self,
+        cube: Cube,
+        width: BucketWidth,
+        from: Option<Timestamp>,
+    ) -> BTreeMap<GroupKey, Measures> {
         let rows = match cube {
             Cube::Totals | Cube::Prompts => &self.uses,
             Cube::Models | Cube::Calls => &self.calls,
         };
+        let pruned = &self.pruned[usize::from(cube.code())];
+        let pruned = pruned.iter().filter(|row| row.key.bucket >= from);
         let has = |dimension: Dimension| dimensions(cube).contains(&dimension);
         let mut sums: BTreeMap<GroupKey, Measures> = BTreeMap::new();
-        for AggregateRow { key, measures } in rows {
+        for AggregateRow { key, measures } in rows.iter().chain(pruned) {
             let mut key = key.clone();
-            key.bucket = key.bucket.map(|start| bucket.start_of(start));
+            key.bucket = key.bucket.map(|start| start_of(width, start));
             key.prompt = key.prompt.filter(|_| has(Dimension::Prompt));
             key.version = key.version.filter(|_| has(Dimension::Version));
             key.provider = key.provider.filter(|_| has(Dimension::Provider));

@@ -5,11 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prompt_engine_core::cube::LOT_CHANGES;
+use prompt_engine_core::cube::{LOT_CHANGES, cell_of};
 use prompt_engine_core::testkit::{at, call};
 use prompt_engine_core::{
-    Aggregate, AggregateQuery, Cube, Dimension, Doctor, Filter, Prune, Record, RecordStore, Source,
-    TimeRange,
+    Aggregate, AggregateQuery, BucketWidth, Cube, Dimension, Doctor, Filter, Prune, Record,
+    RecordStore, Source, TimeRange,
 };
 use prompt_engine_store_sqlite::{SqliteConfig, SqliteStore};
 use rusqlite::Connection;
@@ -157,6 +157,34 @@ async fn cells_before_the_horizon_are_never_made_anew() {
     assert_eq!(cells(&path), old);
     let after = answers(&store, Source::Any).await;
     assert!(before.iter().zip(&after).all(|(before, after)| before.rows == after.rows));
+}
+
+#[tokio::test]
+async fn the_hour_and_the_day_of_the_horizon_must_be_the_sums_of_their_quarters() {
+    // Inside the records, and behind them all.
+    use BucketWidth::{Day, Hour};
+    for (horizon, width) in [(5_400, Hour), (5_400, Day), (15_300, Day)] {
+        let (_folder, path, store) = folded().await;
+        let prune = Prune { payloads_before: None, raw_before: Some(at(horizon)), limit: 1_000 };
+        assert!(store.prune(&prune).await.unwrap().done);
+        let doctor = Doctor::new(Arc::new(store.clone()));
+        let days = doctor.days(TimeRange::default()).await.unwrap();
+        assert_eq!(days.len(), 1);
+        assert_eq!(doctor.check(days[0]).await.unwrap().differing, 0);
+        let expected = answers(&store, Source::Any).await;
+        let damage = "UPDATE prompt_engine_cells SET sums = (SELECT sums FROM prompt_engine_cells
+             WHERE cube = 0 AND width = 0 LIMIT 1) WHERE cube = 0 AND width = ? AND start = ?";
+        let connection = Connection::open(&path).unwrap();
+        let start = cell_of(width, at(horizon)).from;
+        assert_eq!(connection.execute(damage, (width.code(), start)).unwrap(), 1);
+        let found = doctor.check(days[0]).await.unwrap();
+        assert_eq!(found.differing, 1, "{width} of {horizon}");
+        assert_eq!(found.differences[0].width, width);
+        doctor.rebuild(days[0]).await.unwrap();
+        assert_eq!(doctor.check(days[0]).await.unwrap().differing, 0);
+        let healed = answers(&store, Source::Any).await;
+        assert!(healed.iter().zip(&expected).all(|(healed, right)| healed.rows == right.rows));
+    }
 }
 
 #[tokio::test]
