@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use owo_colors::OwoColorize;
 use prompt_engine::{
-    Cost, Cursor, ExecutionId, Label, LlmExecution, Page, PageQuery, PastCost, RecordQuery, Status,
-    TimeRange, UsageId,
+    Cost, Cursor, ExecutionId, Label, LlmExecution, Page, PageQuery, PastCost, RecordQuery,
+    StatsQuery, Status, TimeRange, UsageId,
 };
 
 use serde_json::Value;
@@ -126,8 +126,8 @@ async fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
     query.filter.statuses.clone_from(&args.status);
     query.usage = args.usage;
     let page = if args.slowest {
-        let RecordQuery { range, filter, .. } = &query;
-        let items = engine.store().slowest_executions(range, filter, query.page.limit).await?;
+        let asked = StatsQuery { range: query.range, filter: query.filter.clone() };
+        let items = engine.analytics().slowest_executions(&asked, query.page.limit).await?;
         Page { items, next: None }
     } else {
         engine.store().list_executions(&query).await?

@@ -26,6 +26,7 @@ mod cost_breakdown;
 mod error_analysis;
 mod explain;
 mod prompt_performance;
+mod slowest;
 mod top_prompts;
 mod usage_stats;
 

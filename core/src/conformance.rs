@@ -220,6 +220,7 @@ macro_rules! conformance_suite {
                 a_cursor_needs_no_record_at_its_place,
                 record_lists_refuse_a_foreign_cursor,
                 the_slowest_come_first_and_of_equals_the_newest,
+                the_slowest_are_found_by_their_cells,
                 calls_without_a_latency_are_not_among_the_slowest,
             }
             aggregate {

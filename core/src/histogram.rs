@@ -176,6 +176,22 @@ impl Histogram {
         (self.count > 0).then(|| self.sum as f64 / self.count as f64)
     }
 
+    /// The highest bucket that, with those above it, has `values` hits; 0 where there are not so many.
+    pub(crate) fn bucket_of_the_highest(&self, values: u64) -> u16 {
+        let mut above = self.count;
+        let reached = self.buckets.iter().take_while(|(_, times)| {
+            let enough = above >= values;
+            above = above.saturating_sub(*times);
+            enough
+        });
+        reached.last().map_or(0, |(bucket, _)| bucket)
+    }
+
+    /// Whether a value lies in `bucket` or above.
+    pub(crate) fn reaches(&self, bucket: u16) -> bool {
+        self.buckets.iter().last().is_some_and(|(last, _)| last >= bucket)
+    }
+
     /// The value at `percent` (0 to 100) by nearest rank; `None` when there are none, or none of
     /// their buckets is known.
     ///

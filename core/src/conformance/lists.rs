@@ -1,14 +1,19 @@
 //! Lists of usages and executions: filters, order, pages.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use super::aggregate::arbitrary_query;
 use super::arbitrary::{Arbitrary, at, at_micros, bytes, call, label, pending};
 use super::{Fixture, refused};
+use crate::aggregate::AggregateQuery;
+use crate::analytics::{Analytics, StatsQuery};
 use crate::error::ErrorKind;
 use crate::id::{ExecutionId, PromptId, UsageId};
 use crate::query::{Cursor, Filter, Order, PageQuery, RecordQuery};
 use crate::record::{LlmExecution, Record, Usage};
 use crate::status::Status;
+use crate::store::Prune;
 use crate::time::TimeRange;
 
 /// All usages that `query` finds, page by page.
@@ -339,6 +344,30 @@ pub async fn the_slowest_come_first_and_of_equals_the_newest(fx: Fixture) {
                 let count = expected.len().min(limit as usize);
                 assert_eq!(found, expected[..count], "{range:?} {filter:?} {limit}");
             }
+        }
+    }
+}
+
+/// The slowest are found by the cells that say where they are, as by a walk over all records.
+pub async fn the_slowest_are_found_by_their_cells(fx: Fixture) {
+    let mut random = Arbitrary::new(35, 20 * 86_400);
+    let analytics = Analytics::new(Arc::clone(&fx.store));
+    for round in 0..3 {
+        let records: Vec<Record> = (0..80).flat_map(|_| random.records()).collect();
+        fx.append(&records).await;
+        fx.store.fold().await.unwrap();
+        if round == 2 {
+            let raw_before = Some(at(4 * 86_400 + 9_000));
+            let prune = Prune { payloads_before: None, raw_before, limit: 10_000 };
+            assert!(fx.store.prune(&prune).await.unwrap().done);
+        }
+        for _ in 0..40 {
+            let AggregateQuery { range, filter, .. } = arbitrary_query(&mut random);
+            let limit = random.one(&[0, 1, 3, 10, 200]);
+            let expected = fx.store.slowest_executions(&range, &filter, limit).await.unwrap();
+            let query = StatsQuery { range, filter };
+            let found = analytics.slowest_executions(&query, limit).await.unwrap();
+            assert_eq!(found, expected, "{query:?} {limit}");
         }
     }
 }
