@@ -48,7 +48,12 @@ struct Rows {
     by: Group,
     wanted: Wanted,
     places: HashMap<Group, usize, RandomState>,
+    /// Those that series had last, each where the numbers of its group say: most series of a cell have
+    /// one of few rows, and finding it here is cheaper.
+    recent: [Option<(Group, usize)>; RECENT],
 }
+
+const RECENT: usize = 64;
 
 /// What a row is told apart by; what is not grouped by is 0. As [`Rows::by`] it is the masks that make it so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -69,6 +74,13 @@ struct Wanted {
     environment: Option<u32>,
     provider: Option<u32>,
     model: Option<u32>,
+}
+
+impl Group {
+    fn recent(&self) -> usize {
+        let mixed = self.model ^ self.provider << 2 ^ self.environment << 3 ^ self.version << 4;
+        mixed as usize % RECENT
+    }
 }
 
 impl Rows {
@@ -99,11 +111,16 @@ impl Rows {
             provider: self.by.provider & provider,
             model: self.by.model & model,
         };
+        let recent = &mut self.recent[group.recent()];
+        if let Some((_, place)) = recent.filter(|(last, _)| *last == group) {
+            return Some(place);
+        }
         let next = sums.len();
         let place = *self.places.entry(group).or_insert(next);
         if place == next {
             sums.push(Sums::default());
         }
+        *recent = Some((group, place));
         Some(place)
     }
 }
@@ -137,7 +154,7 @@ impl<'a> Tally<'a> {
             provider: mask(Dimension::Provider),
             model: mask(Dimension::Model),
         };
-        let rows = Rows { by, wanted, places: HashMap::default() };
+        let rows = Rows { by, wanted, places: HashMap::default(), recent: [None; RECENT] };
         let none = Grouped { rows, sums: Vec::new() };
         Ok(Self {
             query,
