@@ -27,7 +27,7 @@ pub use outcome::{DropReason, Recorded};
 use crate::record::Record;
 use crate::store::RecordStore;
 use policy::Policy;
-use queue::{LEAST_BYTES, Queue, TICKET_BYTES, Ticket};
+use queue::{BatchLimits, LEAST_BYTES, Queue, TICKET_BYTES, Ticket};
 pub(crate) use weight::weight;
 use writer::Writer;
 
@@ -76,7 +76,8 @@ impl Recorder {
     ///
     /// The runtime needs its timer. Without a runtime the recorder reports it and drops all.
     pub fn new(store: Arc<dyn RecordStore>, config: RecorderConfig) -> Self {
-        let queue = Arc::new(Queue::new(config.queue_bytes));
+        let limits = BatchLimits { records: config.batch_records, bytes: config.batch_bytes };
+        let queue = Arc::new(Queue::new(config.queue_bytes, limits));
         let (sender, settled) = watch::channel(0);
         let policy = Arc::new(Policy::new(&config));
         let writer = Writer::new(Arc::clone(&queue), Arc::clone(&policy), store, &config, sender);
@@ -137,6 +138,7 @@ impl Recorder {
     /// Waits until all that was queued before is committed or refused, or the recorder stops.
     pub async fn flush(&self) {
         let target = self.handle.queue.accepted();
+        self.handle.queue.work.notify_one();
         let mut settled = self.handle.settled.clone();
         // An error says that the writer has ended: there is nothing more to wait for.
         let _ = settled.wait_for(|settled| *settled >= target).await;

@@ -1,8 +1,8 @@
-//! The queue between callers and the writer: bounded in bytes, first in, first out.
+//! The queue between callers and the writer: bounded in bytes, first in, first out, in batches.
 //! Invariant: a byte of the bound is held by a reservation or by a record from the moment it is
 //! queued until it is settled (committed or refused). The lock is never held across an await.
 
-use std::ops::Range;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore, TryAcquireError, oneshot};
 
 use super::outcome::{DropReason, Recorded};
 use super::policy::Policy;
+use crate::id::ExecutionId;
 use crate::record::Record;
 
 /// What one record takes in the queue besides itself.
@@ -47,18 +48,63 @@ impl Ticket {
     }
 }
 
-/// Queued records with their tickets, side by side, so that a store is given a plain slice.
+/// Records to append together with their tickets, side by side, so that a store is given a plain slice.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
+pub(super) struct Batch {
     pub(super) records: Vec<Record>,
     pub(super) tickets: Vec<Ticket>,
+    bytes: usize,
 }
 
-impl Gathered {
-    /// Applies `policy` to those of a batch that are not ready.
-    pub(super) fn make_ready(&mut self, batch: Range<usize>, policy: &Policy) {
-        let tickets = self.tickets[batch.clone()].iter_mut();
-        for (record, ticket) in self.records[batch].iter_mut().zip(tickets) {
+/// The most of one batch; a single record may have more bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BatchLimits {
+    pub(super) records: usize,
+    pub(super) bytes: usize,
+}
+
+impl Batch {
+    fn has_room(&self, bytes: usize, limits: BatchLimits) -> bool {
+        self.records.is_empty()
+            || self.records.len() < limits.records
+                && self.bytes.saturating_add(bytes) <= limits.bytes
+    }
+
+    fn push(&mut self, record: Record, ticket: Ticket) {
+        self.bytes += ticket.bytes;
+        self.records.push(record);
+        self.tickets.push(ticket);
+    }
+
+    fn clear(&mut self) {
+        self.records.clear();
+        self.tickets.clear();
+        self.bytes = 0;
+    }
+
+    /// Takes calls out that were about to be sent, where the batch says how they ended, too: a store
+    /// would write them only to write over them.
+    pub(super) fn take_superseded(&mut self) -> Self {
+        let calls = self.records.iter().filter_map(|record| match record {
+            Record::Usage(_) => None,
+            Record::Execution(execution) => Some(execution),
+        });
+        let ended: HashSet<ExecutionId> =
+            calls.filter(|call| call.status.is_final()).map(|call| call.id).collect();
+        let is_superseded = |record: &Record| match record {
+            Record::Usage(_) => false,
+            Record::Execution(call) => !call.status.is_final() && ended.contains(&call.id),
+        };
+        let superseded: Vec<bool> = self.records.iter().map(is_superseded).collect();
+        let (mut of_records, mut of_tickets) = (superseded.iter(), superseded.iter());
+        let records = self.records.extract_if(.., |_| of_records.next() == Some(&true)).collect();
+        let tickets = self.tickets.extract_if(.., |_| of_tickets.next() == Some(&true)).collect();
+        Self { records, tickets, bytes: 0 }
+    }
+
+    /// Applies `policy` to the records that are not ready.
+    pub(super) fn make_ready(&mut self, policy: &Policy) {
+        for (record, ticket) in self.records.iter_mut().zip(&mut self.tickets) {
             if !std::mem::replace(&mut ticket.ready, true) {
                 policy.apply(record);
             }
@@ -69,7 +115,10 @@ impl Gathered {
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    gathered: Gathered,
+    /// What waits; only the last grows.
+    batches: VecDeque<Batch>,
+    /// The buffers of a batch that was settled, for the next to gather in.
+    spare: Option<Batch>,
     /// Records ever taken in.
     accepted: u64,
     /// Whether the writer waits for work, so that only then a push has to wake it.
@@ -81,6 +130,7 @@ pub(super) struct Queue {
     state: Mutex<State>,
     room: Semaphore,
     capacity: usize,
+    limits: BatchLimits,
     /// Wakes the writer when there is work, or nothing will come any more.
     pub(super) work: Notify,
     /// Wakes the writer out of a backoff when it must stop.
@@ -94,8 +144,8 @@ pub(super) struct Queue {
 
 /// What the writer finds.
 pub(super) enum Next {
-    /// Records, now in the buffer it gave.
-    Work,
+    /// Records.
+    Work(Batch),
     /// Nothing yet.
     Wait,
     /// Nothing, and nothing will come.
@@ -103,18 +153,20 @@ pub(super) enum Next {
 }
 
 impl Queue {
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(super) fn new(bytes: usize, limits: BatchLimits) -> Self {
         let most = usize::try_from(u32::MAX).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let capacity = bytes.clamp(LEAST_BYTES, most);
         Self {
             state: Mutex::new(State {
                 phase: Phase::Open,
-                gathered: Gathered::default(),
+                batches: VecDeque::new(),
+                spare: None,
                 accepted: 0,
                 idle: false,
             }),
             room: Semaphore::new(capacity),
             capacity,
+            limits,
             work: Notify::new(),
             stop: Notify::new(),
             committed: AtomicU64::new(0),
@@ -198,9 +250,15 @@ impl Queue {
             self.give_back(ticket.bytes);
             return self.count_drop(DropReason::ShutDown);
         }
-        state.gathered.records.push(record);
-        state.gathered.tickets.push(ticket);
         state.accepted += 1;
+        match state.batches.back_mut().filter(|last| last.has_room(ticket.bytes, self.limits)) {
+            Some(last) => last.push(record, ticket),
+            None => {
+                let mut batch = state.spare.take().unwrap_or_default();
+                batch.push(record, ticket);
+                state.batches.push_back(batch);
+            }
+        }
         let wake = std::mem::take(&mut state.idle);
         drop(state);
         if wake {
@@ -229,20 +287,28 @@ impl Queue {
         }
     }
 
-    /// Swaps all that is queued for the empty `buffer`, without copying a record.
-    pub(super) fn next(&self, buffer: &mut Gathered) -> Next {
+    /// The batch that waits the longest; where there is none, what to do instead. Only a writer that
+    /// would `wait` is woken by the next record.
+    pub(super) fn next(&self, wait: bool) -> Next {
         let mut state = self.state();
-        if !state.gathered.records.is_empty() {
-            std::mem::swap(&mut state.gathered, buffer);
-            return Next::Work;
+        if let Some(batch) = state.batches.pop_front() {
+            return Next::Work(batch);
         }
         if state.phase == Phase::Open {
-            state.idle = true;
+            state.idle = wait;
             return Next::Wait;
         }
         // Stopped in the same step, so that nothing can be queued after the last look.
         state.phase = Phase::Stopped;
         Next::End
+    }
+
+    /// Keeps the buffers of a batch that is settled for the next: what is filled again and again is
+    /// neither grown anew each time nor given to the allocator and back.
+    pub(super) fn reuse(&self, mut batch: Batch) {
+        batch.clear();
+        let before = self.state().spare.replace(batch);
+        drop(before); // without the lock
     }
 
     /// Takes no new records; callers that wait for room are sent away.
@@ -260,7 +326,7 @@ impl Queue {
     pub(super) fn stop(&self) {
         let mut state = self.state();
         state.phase = Phase::Stopped;
-        let left = std::mem::take(&mut state.gathered);
+        let left = std::mem::take(&mut state.batches);
         drop(state);
         drop(left);
         self.room.close();

@@ -12,12 +12,14 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::aggregate::{Aggregate, AggregateQuery};
+use crate::cost::Cost;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ExecutionId, PromptId, UsageId};
 use crate::label::Label;
 use crate::llm::Message;
 use crate::query::{Filter, Page, RecordQuery};
 use crate::record::{Attribution, ExecutionPayload, LlmExecution, Usage, UsagePayload};
+use crate::status::Status;
 use crate::store::{
     Appended, CostRevision, Folded, PastCost, Prune, Pruned, Rebuild, Rebuilt, Revised,
 };
@@ -250,6 +252,82 @@ async fn batches_are_bounded_in_records_and_bytes() {
     }
     recorder.flush().await;
     assert_eq!(store.batches(), [3, 2, 1, 1]);
+}
+
+fn call(id: ExecutionId) -> LlmExecution {
+    let label = |text| Label::new(text).expect("a label");
+    let (provider, model) = (label("openai"), label("gpt-4o"));
+    LlmExecution::pending(id, UsageId::new(), attribution(), provider, model, moment())
+}
+
+fn ended(pending: &LlmExecution) -> LlmExecution {
+    LlmExecution {
+        status: Status::Success,
+        completed_at: Some(moment()),
+        cost: Some(Cost::LocalCache),
+        ..pending.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_ended_before_it_was_stored_is_written_once_and_counted_twice() {
+    let store = Fake::gated();
+    let recorder = recorder(&store, RecorderConfig::new());
+    let _ = recorder.record_now(usage("first"));
+    store.entered(1).await;
+    let (open, over) = (call(ExecutionId::new()), call(ExecutionId::new()));
+    let over_ended = ended(&over);
+    for record in [open.clone().into(), over.into(), usage("x"), over_ended.clone().into()] {
+        let _ = recorder.record_now(record);
+    }
+    store.release();
+    recorder.flush().await;
+    let stored = store.stored();
+    assert_eq!([&stored[1], &stored[3]], [&open.into(), &over_ended.into()]);
+    assert_eq!(stored.len(), 4);
+    let counters = recorder.counters();
+    assert_eq!((counters.queued, counters.committed, counters.queued_bytes), (0, 5, 0));
+}
+
+#[tokio::test]
+async fn a_call_whose_end_is_refused_is_stored_as_it_was_sent() {
+    let refused = |record: &Record| matches!(record, Record::Execution(e) if e.status.is_final());
+    let store = Fake::faulty(move |_, records| {
+        records.iter().any(refused).then(|| Error::invalid("no ends here"))
+    });
+    let recorder = recorder(&store, RecorderConfig::new());
+    let sent = call(ExecutionId::new());
+    let _ = recorder.record_now(sent.clone().into());
+    let _ = recorder.record_now(ended(&sent).into());
+    recorder.flush().await;
+    assert_eq!(store.stored(), [sent.into()]);
+    let counters = recorder.counters();
+    assert_eq!((counters.committed, counters.refused), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_record_is_taken_at_once_and_the_next_within_a_millisecond() {
+    let store = Fake::open();
+    let recorder = recorder(&store, RecorderConfig::new());
+    let start = tokio::time::Instant::now();
+    let settled = || async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await; // the clock stands still meanwhile
+        }
+        store.stored().len()
+    };
+    let _ = recorder.record_now(usage("a"));
+    assert_eq!(settled().await, 1);
+    let _ = recorder.record_now(usage("b"));
+    assert_eq!(settled().await, 1, "its caller woke nobody");
+    store.entered(2).await;
+    assert!(start.elapsed() <= Duration::from_millis(2), "{:?}", start.elapsed());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let _ = recorder.record_now(usage("c"));
+    assert_eq!(settled().await, 3, "it is lone again");
+    let (flushed, _) = (tokio::time::Instant::now(), recorder.record_now(usage("d")));
+    recorder.flush().await;
+    assert_eq!((store.stored().len(), flushed.elapsed()), (4, Duration::ZERO));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
-//! The one task that appends: takes all that is queued, commits it in bounded batches, and
-//! meanwhile the next gathers. No timer: an idle store gets a lone record at once.
+//! The one task that appends: commits what is queued batch by batch, and meanwhile the next gathers.
+//! An idle store gets a lone record at once; while records come, it looks for them by itself, so
+//! that their callers need not wake it.
 //! Invariant: records are appended in the order in which they were queued, and every record is
 //! settled once. Appending again is safe, because a store's append is idempotent.
 
@@ -13,10 +14,10 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::sync::watch;
 
-use super::config::RecorderConfig;
+use super::config::{Mode, RecorderConfig};
 use super::outcome::{DropReason, Recorded};
 use super::policy::Policy;
-use super::queue::{Gathered, Next, Phase, Queue};
+use super::queue::{Batch, Next, Phase, Queue};
 use crate::error::{Error, ErrorKind};
 use crate::record::Record;
 use crate::store::RecordStore;
@@ -24,8 +25,11 @@ use crate::store::RecordStore;
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
-/// Buffers that once held more records than this are not kept.
-const KEPT_CAPACITY: usize = 8_192;
+/// How long after an empty look it looks again. To wake a task takes its caller several microseconds, most
+/// of what recording takes at all.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// After so many empty looks it waits to be woken.
+const EMPTY_LOOKS: u32 = 20;
 
 /// The writer was told to stop before it was done.
 struct Stopped;
@@ -41,8 +45,8 @@ pub(super) struct Writer {
     queue: Arc<Queue>,
     policy: Arc<Policy>,
     store: Arc<dyn RecordStore>,
-    batch_records: usize,
-    batch_bytes: usize,
+    /// How often it looks in vain before it waits to be woken.
+    looks: u32,
     /// How many records were settled; closed when the writer ends.
     settled: watch::Sender<u64>,
 }
@@ -59,90 +63,90 @@ impl Writer {
             queue,
             policy,
             store,
-            batch_records: config.batch_records.max(1),
-            batch_bytes: config.batch_bytes,
+            // Whoever waits for a commit is to wait for nothing else.
+            looks: if config.mode == Mode::Durable { 0 } else { EMPTY_LOOKS },
             settled,
         }
     }
 
     /// Appends until the queue is closed and empty, or stopped.
     pub(super) async fn run(self) {
-        let mut buffer = Gathered::default();
+        let mut looks_left = 0;
         loop {
-            match self.queue.next(&mut buffer) {
-                Next::Work => {
-                    if self.drain(&mut buffer).await.is_err() {
+            match self.queue.next(looks_left == 0) {
+                Next::Work(batch) => {
+                    looks_left = self.looks;
+                    if self.store(batch).await.is_err() {
                         return;
                     }
                 }
-                Next::Wait => self.queue.work.notified().await,
+                Next::Wait if looks_left == 0 => self.queue.work.notified().await,
+                Next::Wait => {
+                    looks_left -= 1;
+                    tokio::select! {
+                        () = tokio::time::sleep(LOOK_AGAIN) => {}
+                        () = self.queue.work.notified() => {}
+                    }
+                }
                 Next::End => return,
             }
         }
     }
 
-    async fn drain(&self, buffer: &mut Gathered) -> Result<(), Stopped> {
-        let mut start = 0;
-        while start < buffer.records.len() {
-            let batch = start..self.batch_end(buffer, start);
-            start = batch.end;
-            let awaited = buffer.tickets[batch.clone()].iter().any(|t| t.ack.is_some());
-            self.make_ready(buffer, batch.clone()).await?;
-            self.commit(buffer, batch).await?;
-            if awaited {
-                // Lets the callers that were just answered queue their next records, so that
-                // they commit together and not in two alternating halves.
-                tokio::task::yield_now().await;
+    async fn store(&self, mut batch: Batch) -> Result<(), Stopped> {
+        let awaited = batch.tickets.iter().any(|ticket| ticket.ack.is_some());
+        let mut superseded = batch.take_superseded();
+        self.make_ready(&mut batch).await?;
+        let all_stored = self.commit(&mut batch).await?;
+        match superseded.records.len() {
+            0 => {}
+            // After what stands for them: whoever flushes counts what is settled.
+            count if all_stored => self.settle(&mut superseded, 0..count, &Recorded::Committed),
+            // How one of them ended may be what was refused.
+            _ => {
+                self.make_ready(&mut superseded).await?;
+                self.commit(&mut superseded).await?;
             }
         }
-        buffer.records.clear();
-        buffer.tickets.clear();
-        if buffer.records.capacity() > KEPT_CAPACITY {
-            *buffer = Gathered::default();
+        self.queue.reuse(batch);
+        if awaited {
+            // Lets the callers that were just answered queue their next records, so that
+            // they commit together and not in two alternating halves.
+            tokio::task::yield_now().await;
         }
         Ok(())
     }
 
     /// Makes of a batch what is to be stored: once, before the first attempt to append it. Where that
     /// may take long it is done on a thread of its own, so that no task of the runtime waits for it.
-    async fn make_ready(&self, buffer: &mut Gathered, batch: Range<usize>) -> Result<(), Stopped> {
+    async fn make_ready(&self, batch: &mut Batch) -> Result<(), Stopped> {
         if !self.policy.is_slow() {
-            buffer.make_ready(batch, &self.policy);
+            batch.make_ready(&self.policy);
             return Ok(());
         }
-        let (policy, mut gathered) = (Arc::clone(&self.policy), std::mem::take(buffer));
+        let (policy, mut moved) = (Arc::clone(&self.policy), std::mem::take(batch));
         let made = tokio::task::spawn_blocking(move || {
-            gathered.make_ready(batch, &policy);
-            gathered
+            moved.make_ready(&policy);
+            moved
         });
         // It fails where the runtime ends, and this task with it.
-        *buffer = made.await.map_err(|_| Stopped)?;
+        *batch = made.await.map_err(|_| Stopped)?;
         Ok(())
     }
 
-    fn batch_end(&self, buffer: &Gathered, start: usize) -> usize {
-        let most = buffer.tickets.len().min(start.saturating_add(self.batch_records));
-        let mut bytes = buffer.tickets[start].bytes;
-        let mut end = start + 1;
-        while end < most {
-            bytes += buffer.tickets[end].bytes;
-            if bytes > self.batch_bytes {
-                break;
-            }
-            end += 1;
-        }
-        end
-    }
-
-    /// Commits a batch; where the store refuses it, halves it until the offenders stand alone.
-    async fn commit(&self, buffer: &mut Gathered, batch: Range<usize>) -> Result<(), Stopped> {
-        let mut parts = vec![batch];
+    /// Commits a batch; where the store refuses it, halves it until the offenders stand alone. Answers
+    /// whether there were none.
+    async fn commit(&self, batch: &mut Batch) -> Result<bool, Stopped> {
+        let mut all = true;
+        let whole = 0..batch.records.len();
+        let mut parts = vec![whole];
         while let Some(part) = parts.pop() {
-            match self.append(&buffer.records[part.clone()]).await {
-                Ok(()) => self.settle(buffer, part, &Recorded::Committed),
+            match self.append(&batch.records[part.clone()]).await {
+                Ok(()) => self.settle(batch, part, &Recorded::Committed),
                 Err(Failure::Stopped) => return Err(Stopped),
                 Err(Failure::Refused(error)) if part.len() == 1 => {
-                    self.refuse(buffer, part, error);
+                    all = false;
+                    self.refuse(batch, part, error);
                 }
                 Err(Failure::Refused(_)) => {
                     let middle = part.start + part.len() / 2;
@@ -151,7 +155,7 @@ impl Writer {
                 }
             }
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Appends, again and again while the store says that it may succeed later.
@@ -191,28 +195,28 @@ impl Writer {
         }
     }
 
-    fn refuse(&self, buffer: &mut Gathered, part: Range<usize>, error: Error) {
-        let name = buffer.records[part.start].name();
+    fn refuse(&self, batch: &mut Batch, part: Range<usize>, error: Error) {
+        let name = batch.records[part.start].name();
         tracing::error!(record = name, error = error.chain(), "the store refused a record");
-        self.settle(buffer, part, &Recorded::Dropped(DropReason::Refused(Arc::new(error))));
+        self.settle(batch, part, &Recorded::Dropped(DropReason::Refused(Arc::new(error))));
     }
 
-    fn settle(&self, buffer: &mut Gathered, part: Range<usize>, outcome: &Recorded) {
-        let count = part.len() as u64;
-        let counter = match outcome {
-            Recorded::Committed => &self.queue.committed,
-            Recorded::Queued | Recorded::Dropped(_) => &self.queue.refused,
-        };
-        counter.fetch_add(count, Ordering::AcqRel);
+    fn settle(&self, batch: &mut Batch, part: Range<usize>, outcome: &Recorded) {
         // The texts go now: their bytes of the bound are given away below.
-        for record in &mut buffer.records[part.clone()] {
+        for record in &mut batch.records[part.clone()] {
             match record {
                 Record::Usage(usage) => usage.payload = None,
                 Record::Execution(execution) => execution.payload = None,
             }
         }
+        let tickets = &mut batch.tickets[part];
+        let count = tickets.len() as u64;
+        let counter = match outcome {
+            Recorded::Committed => &self.queue.committed,
+            Recorded::Queued | Recorded::Dropped(_) => &self.queue.refused,
+        };
+        counter.fetch_add(count, Ordering::AcqRel);
         let mut bytes = 0;
-        let tickets = &mut buffer.tickets[part];
         for ticket in tickets.iter_mut() {
             bytes += std::mem::take(&mut ticket.bytes);
         }
