@@ -14,6 +14,7 @@ mod rows;
 mod schema;
 mod store;
 mod terms;
+mod threads;
 
 pub use config::{SqliteConfig, Synchronous};
 pub use store::SqliteStore;

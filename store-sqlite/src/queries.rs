@@ -37,7 +37,7 @@ impl RecordStore for SqliteStore {
             return Ok(Appended::default());
         };
         let encoding = codec::encode_ahead(records)?;
-        self.write(
+        let written = self.write(
             move |store, conn| {
                 let mut terms = TermWriter::new(store.terms(), conn);
                 let (appended, due) = records::append(conn, &mut terms, earliest, encoding)?;
@@ -45,11 +45,12 @@ impl RecordStore for SqliteStore {
             },
             |store, _, (appended, due, terms)| {
                 terms.remember(store.terms());
-                store.fold_if(due);
-                Ok(appended)
+                Ok((appended, due))
             },
-        )
-        .await
+        );
+        let (appended, due) = written.await?;
+        self.fold_if(due);
+        Ok(appended)
     }
 
     async fn aggregate(&self, query: &AggregateQuery) -> Result<Aggregate> {
@@ -212,7 +213,7 @@ impl RecordStore for SqliteStore {
 
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>> {
         let revisions = revisions.to_vec();
-        self.write(
+        let written = self.write(
             move |store, conn| {
                 let mut terms = TermWriter::new(store.terms(), conn);
                 let (outcomes, due) = records::revise_costs(conn, &mut terms, &revisions)?;
@@ -220,11 +221,12 @@ impl RecordStore for SqliteStore {
             },
             |store, _, (outcomes, due, terms)| {
                 terms.remember(store.terms());
-                store.fold_if(due);
-                Ok(outcomes)
+                Ok((outcomes, due))
             },
-        )
-        .await
+        );
+        let (outcomes, due) = written.await?;
+        self.fold_if(due);
+        Ok(outcomes)
     }
 
     async fn past_costs(&self, ids: &[ExecutionId]) -> Result<Vec<Vec<PastCost>>> {

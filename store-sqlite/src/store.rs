@@ -1,6 +1,6 @@
 //! The handle: one connection that writes, some that read, and how work gets to them.
-//! Invariant: nothing blocks the caller's thread; everything that touches the file runs in
-//! `spawn_blocking`, and a write holds the writer from its first statement to its commit.
+//! Invariant: nothing blocks the caller's thread; everything that touches the file runs on threads of
+//! the store's own, and a write holds the writer from its first statement to its commit.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use prompt_engine_core::Result;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
-use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::cells;
@@ -19,6 +18,7 @@ use crate::config::{SqliteConfig, Synchronous};
 use crate::error::{Fault, Outcome};
 use crate::schema;
 use crate::terms::Terms;
+use crate::threads::Threads;
 
 /// Pages of a new file: see `docs/sqlite-format.md`.
 const PAGE_SIZE: i64 = 16_384;
@@ -28,6 +28,12 @@ const WAL_BYTES: i64 = 64 * 1024 * 1024;
 const FOLD_PAUSE: Duration = Duration::from_secs(30);
 /// Statements kept prepared by a connection; there are about 40 and the filters of lists.
 const STATEMENTS: usize = 128;
+/// KiB of pages that the connection that writes keeps: what a transaction changes, and upper pages of
+/// indexes.
+const WRITER_CACHE: i64 = 4_096;
+/// KiB of pages that a connection that reads keeps. It forgets them whenever something was written, and
+/// what it reads once more is in the cache of the system.
+const READER_CACHE: i64 = 512;
 
 /// A store in one SQLite file. Cloning it clones the handle.
 ///
@@ -52,11 +58,10 @@ struct Shared {
     config: SqliteConfig,
     created: bool,
     terms: Terms,
-    writer: Arc<AsyncMutex<Connection>>,
+    writer: Threads,
+    readers: Threads,
     folding: AtomicBool,
     fold_failed: Mutex<Option<Instant>>,
-    readers: Arc<Semaphore>,
-    idle: Mutex<Vec<Connection>>,
 }
 
 /// That one task folds in the background, until this is dropped.
@@ -105,14 +110,16 @@ impl SqliteStore {
         });
         let (config, conn, created, due) =
             joined(opened.await).map_err(|fault| fault.about(&at))?;
+        let (of_writer, of_readers) = (config.clone(), config.clone());
+        let open_again = move || Ok(open_writer(&of_writer)?.0);
+        let open_reader = move || open_reader(&of_readers);
         let shared = Shared {
             created,
             terms: Terms::default(),
-            writer: Arc::new(AsyncMutex::new(conn)),
+            writer: Threads::new(1, Some(conn), Box::new(open_again)),
+            readers: Threads::new(config.readers, None, Box::new(open_reader)),
             folding: AtomicBool::new(false),
             fold_failed: Mutex::new(None),
-            readers: Arc::new(Semaphore::new(config.readers.max(1))),
-            idle: Mutex::new(Vec::new()),
             config,
         };
         let store = Self { shared: Arc::new(shared) };
@@ -192,16 +199,16 @@ impl SqliteStore {
     where
         U: Send + 'static,
     {
-        let conn = Arc::clone(&self.shared.writer).lock_owned().await;
         let store = self.clone();
-        let done = spawn_blocking(move || {
+        let done = self.shared.writer.run(move |conn| {
+            let conn = &*conn;
             let deadline = Instant::now() + store.shared.config.busy_timeout;
-            let transaction = begin(&conn, deadline)?;
+            let transaction = begin(conn, deadline)?;
             let answer = work(&store, &transaction)?;
             transaction.commit()?;
-            then(&store, &conn, answer)
+            then(&store, conn, answer)
         });
-        joined(done.await).map_err(|fault| fault.about(self.path()).into())
+        done.await.map_err(|fault| fault.about(self.path()).into())
     }
 
     /// Runs `work` in one read transaction: one snapshot.
@@ -212,22 +219,14 @@ impl SqliteStore {
     where
         T: Send + 'static,
     {
-        let permit = Arc::clone(&self.shared.readers).acquire_owned().await;
         let store = self.clone();
-        let done = spawn_blocking(move || {
-            let _permit = permit;
-            let idle = store.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let mut conn = match idle {
-                Some(conn) => conn,
-                None => open_reader(&store.shared.config)?,
-            };
+        let done = self.shared.readers.run(move |conn| {
             let transaction = conn.transaction_with_behavior(TransactionBehavior::Deferred)?;
             let answer = work(&store, &transaction);
             transaction.finish()?;
-            store.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
             answer
         });
-        joined(done.await).map_err(|fault| fault.about(self.path()).into())
+        done.await.map_err(|fault| fault.about(self.path()).into())
     }
 }
 
@@ -301,6 +300,7 @@ fn open_writer(config: &SqliteConfig) -> Outcome<(Connection, bool)> {
     };
     conn.pragma_update(None, "synchronous", synchronous)?;
     conn.pragma_update(None, "foreign_keys", true)?;
+    conn.pragma_update(None, "cache_size", -WRITER_CACHE)?;
     let created = schema::migrate(&conn, deadline)?;
     Ok((conn, created))
 }
@@ -312,5 +312,6 @@ fn open_reader(config: &SqliteConfig) -> Outcome<Connection> {
     conn.busy_timeout(config.busy_timeout)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     conn.pragma_update(None, "query_only", true)?;
+    conn.pragma_update(None, "cache_size", -READER_CACHE)?;
     Ok(conn)
 }
