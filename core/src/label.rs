@@ -51,6 +51,9 @@ impl Label {
     /// A label from a text that must not be refused, such as a model name that a server answered:
     /// NUL is dropped and what is beyond [`Label::MAX_BYTES`] is cut.
     pub fn lossy(text: &str) -> Self {
+        if text.len() <= Self::MAX_BYTES && !text.contains('\0') {
+            return Self(text.into());
+        }
         let mut clean: String = text.chars().filter(|c| *c != '\0').collect();
         let mut end = clean.len().min(Self::MAX_BYTES);
         while !clean.is_char_boundary(end) {

@@ -83,7 +83,7 @@ impl Flight {
         let Departure { provider, request, turn, number } = departure;
         let call = match recording {
             Some(Recording { rendered, metadata }) => {
-                Some(rendered.begin(id, provider, &request, metadata.clone()).await)
+                Some(rendered.begin(id, provider, Arc::clone(&request), metadata.clone()).await)
             }
             None => None,
         };
@@ -128,7 +128,7 @@ impl Flight {
     }
 
     fn tell(&mut self, outcome: Result<&ChatReply, &LlmError>) {
-        let Some(told) = self.told.take() else { return };
+        let Some(told) = self.told.take().filter(|told| !told.listeners.is_empty()) else { return };
         let attempt = Attempt {
             id: self.id,
             provider: &told.provider,
@@ -150,8 +150,10 @@ async fn settled(finished: Option<Finished>) -> Option<RecordedCall> {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        // The record is dropped, and so written, after this.
-        self.tell(Err(&LlmError::cancelled()));
+        if self.told.is_some() {
+            // The record is dropped, and so written, after this.
+            self.tell(Err(&LlmError::cancelled()));
+        }
     }
 }
 

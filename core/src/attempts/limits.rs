@@ -93,6 +93,9 @@ impl Limits {
         &self,
         answer: impl Future<Output = Result<T, LlmError>>,
     ) -> Result<T, LlmError> {
+        if self.deadline.is_none() && self.cancel.is_none() {
+            return answer.await;
+        }
         match select(pin!(answer), self.reached()).await {
             Either::Left((answer, _)) => answer,
             Either::Right((limit, _)) => Err(limit),

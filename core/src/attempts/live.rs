@@ -26,8 +26,8 @@ pub(crate) struct Live {
     /// Events that were read while the first token was waited for.
     ahead: VecDeque<StreamEvent>,
     limits: Limits,
-    /// Ends when one of `limits` is reached.
-    limit: BoxFuture<'static, LlmError>,
+    /// Ends when one of `limits` is reached; made when it is first waited for.
+    limit: Option<BoxFuture<'static, LlmError>>,
     settling: Option<(BoxFuture<'static, Option<RecordedCall>>, Item)>,
     call: Option<RecordedCall>,
 }
@@ -39,7 +39,7 @@ impl Live {
             stream: Some(stream),
             ahead: VecDeque::new(),
             limits: limits.clone(),
-            limit: limits.reached(),
+            limit: None,
             settling: None,
             call: None,
         }
@@ -47,7 +47,7 @@ impl Live {
 
     fn limit_by(&mut self, limits: &Limits) {
         self.limits = limits.clone();
-        self.limit = limits.reached();
+        self.limit = None;
     }
 
     pub(crate) fn execution_id(&self) -> ExecutionId {
@@ -114,7 +114,10 @@ impl Live {
                 self.limits.passed().map_or(Ok(event), Err)
             }
             Poll::Ready(item) => item.unwrap_or_else(|| Err(broken())),
-            Poll::Pending => Err(ready!(self.limit.poll_unpin(cx))),
+            Poll::Pending => {
+                let limit = self.limit.get_or_insert_with(|| self.limits.reached());
+                Err(ready!(limit.poll_unpin(cx)))
+            }
         };
         match &item {
             Ok(StreamEvent::Started { model, .. }) => self.flight.started(model.as_deref()),

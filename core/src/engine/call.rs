@@ -2,6 +2,8 @@
 //! Invariant: a call is recorded exactly once as finished; one that is dropped is recorded as
 //! cancelled, with what was seen of it. The place in the queue is taken before the request is sent.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
@@ -44,8 +46,20 @@ pub(crate) struct Call {
 
 #[derive(Debug)]
 struct Open {
+    /// The record, without its payload.
     execution: LlmExecution,
+    request: Arc<ChatRequest>,
+    metadata: Map<String, Value>,
     place: Result<Reservation, DropReason>,
+}
+
+impl Open {
+    /// The record with what was sent, and its place.
+    fn finish(self) -> (LlmExecution, Result<Reservation, DropReason>) {
+        let Self { mut execution, request, metadata, place } = self;
+        execution.payload = Some(sent(request, metadata));
+        (execution, place)
+    }
 }
 
 /// How a call that was measured elsewhere took its time.
@@ -71,7 +85,7 @@ impl Call {
         usage_id: UsageId,
         attribution: Attribution,
         provider: Label,
-        request: &ChatRequest,
+        request: Arc<ChatRequest>,
         metadata: Map<String, Value>,
     ) -> Self {
         let now = Timestamp::now();
@@ -79,14 +93,10 @@ impl Call {
         let mut execution = LlmExecution::pending(id, usage_id, attribution, provider, model, now);
         let asked_tier = request.extra.get("service_tier").and_then(Value::as_str);
         execution.service_tier = asked_tier.map(Label::lossy);
-        execution.payload = Some(ExecutionPayload {
-            messages_sent: request.messages.clone(),
-            settings: settings_of(request),
-            response_metadata: metadata,
-            ..ExecutionPayload::default()
-        });
         let recorder = &engine.inner.recorder;
-        let pending = Record::Execution(execution.clone());
+        let mut pending = execution.clone();
+        pending.payload = Some(sent(Arc::clone(&request), metadata.clone()));
+        let pending = Record::Execution(pending);
         let room = if recorder.is_crowded() { 0 } else { weight(&pending) + ANSWER_BYTES };
         let mut place = recorder.reserve(room).await;
         if let Err(DropReason::QueueFull) = place {
@@ -95,10 +105,10 @@ impl Call {
         if place.is_ok() {
             let _ = recorder.record_now(pending); // the finished record counts, and has its place
         }
-        let span = span_of(engine, &execution);
+        let span = span_of(engine, &execution, &request);
         Self {
             engine: engine.clone(),
-            open: Some(Open { execution, place }),
+            open: Some(Open { execution, request, metadata, place }),
             id,
             started: Instant::now(),
             first_token_ms: None,
@@ -124,8 +134,7 @@ impl Call {
     }
 
     pub(crate) fn succeed(&mut self, reply: &ChatReply, measured: Measured) -> Option<Finished> {
-        let mut open = self.open.take()?;
-        let execution = &mut open.execution;
+        let (mut execution, place) = self.open.take()?.finish();
         if let Some(model) = reply.model.as_deref().filter(|model| !model.is_empty()) {
             execution.response_model = Some(Label::lossy(model));
         }
@@ -135,7 +144,7 @@ impl Call {
         if let Some(tier) = reply.service_tier.as_deref().filter(|tier| !tier.is_empty()) {
             execution.service_tier = Some(Label::lossy(tier));
         }
-        (execution.cost, execution.priced_model) = self.cost(execution, reply, &tokens);
+        (execution.cost, execution.priced_model) = self.cost(&execution, reply, &tokens);
         execution.tokens = tokens.and_then(Result::ok);
         execution.status = Status::Success;
         execution.http_status = reply.http_status;
@@ -151,7 +160,7 @@ impl Call {
                 payload.response_metadata.insert("inconsistent_usage".to_owned(), raw);
             }
         }
-        Some(self.close(open, measured))
+        Some(self.close(execution, place, measured))
     }
 
     fn cost(
@@ -181,8 +190,7 @@ impl Call {
     }
 
     pub(crate) fn fail(&mut self, error: &LlmError, measured: Measured) -> Option<Finished> {
-        let mut open = self.open.take()?;
-        let execution = &mut open.execution;
+        let (mut execution, place) = self.open.take()?.finish();
         execution.status = error.status();
         execution.error_category = Some(error.category());
         execution.http_status = error.http_status();
@@ -201,18 +209,22 @@ impl Call {
             extend(&mut payload.response_metadata, error.metadata().clone());
         }
         self.span.record("error.type", error.category().as_str());
-        Some(self.close(open, measured))
+        Some(self.close(execution, place, measured))
     }
 
-    fn close(&self, mut open: Open, measured: Measured) -> Finished {
-        let execution = &mut open.execution;
+    fn close(
+        &self,
+        mut execution: LlmExecution,
+        place: Result<Reservation, DropReason>,
+        measured: Measured,
+    ) -> Finished {
         let latency = measured.latency_ms.unwrap_or_else(|| millis_since(self.started));
         execution.latency_ms = Some(latency);
         execution.time_to_first_token_ms = measured.time_to_first_token_ms.or(self.first_token_ms);
         let end = execution.created_at.saturating_add(std::time::Duration::from_millis(latency));
         execution.completed_at = Some(end);
-        record_on(&self.span, &self.engine, execution);
-        Finished { engine: self.engine.clone(), execution: open.execution, place: open.place }
+        record_on(&self.span, &self.engine, &execution);
+        Finished { engine: self.engine.clone(), execution, place }
     }
 }
 
@@ -242,7 +254,9 @@ impl Finished {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if let Some(finished) = self.fail(&LlmError::cancelled(), Measured::default()) {
+        if self.open.is_some()
+            && let Some(finished) = self.fail(&LlmError::cancelled(), Measured::default())
+        {
             finished.hand_over();
         }
     }
@@ -250,6 +264,16 @@ impl Drop for Call {
 
 fn millis_since(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What was sent, as a record keeps it. The last to hold a request gives its messages away.
+fn sent(request: Arc<ChatRequest>, response_metadata: Map<String, Value>) -> ExecutionPayload {
+    let settings = settings_of(&request);
+    let messages_sent = match Arc::try_unwrap(request) {
+        Ok(request) => request.messages,
+        Err(shared) => shared.messages.clone(),
+    };
+    ExecutionPayload { messages_sent, settings, response_metadata, ..ExecutionPayload::default() }
 }
 
 fn settings_of(request: &ChatRequest) -> Map<String, Value> {
@@ -270,7 +294,7 @@ fn settings_of(request: &ChatRequest) -> Map<String, Value> {
 }
 
 /// The span of a call, with the attributes of OpenTelemetry's GenAI conventions v1.41.
-fn span_of(engine: &Engine, execution: &LlmExecution) -> tracing::Span {
+fn span_of(engine: &Engine, execution: &LlmExecution, request: &Arc<ChatRequest>) -> tracing::Span {
     use tracing::field::Empty;
     let span = tracing::info_span!(
         "chat",
@@ -289,20 +313,29 @@ fn span_of(engine: &Engine, execution: &LlmExecution) -> tracing::Span {
     );
     if !span.is_disabled() {
         span.record("otel.name", format!("chat {}", execution.model));
-        if let Some(payload) = captured(engine, execution) {
-            let messages = serde_json::to_string(&payload.messages_sent).unwrap_or_default();
+        if let Some(messages) = captured(engine, execution, request) {
             span.record("gen_ai.input.messages", messages);
         }
     }
     span
 }
 
-/// The payload as a span may show it, where it may.
-fn captured(engine: &Engine, execution: &LlmExecution) -> Option<ExecutionPayload> {
-    let captures = engine.inner.capture_content;
-    match captures.then(|| engine.inner.recorder.redacted(execution.clone().into()))? {
-        Record::Execution(execution) => execution.payload,
-        Record::Usage(_) => None,
+/// What was sent, as a span may show it, where it may.
+fn captured(
+    engine: &Engine,
+    execution: &LlmExecution,
+    request: &Arc<ChatRequest>,
+) -> Option<String> {
+    if !engine.inner.capture_content {
+        return None;
+    }
+    let payload = Some(sent(Arc::clone(request), Map::new()));
+    let shown = LlmExecution { payload, ..execution.clone() };
+    match engine.inner.recorder.redacted(shown.into()) {
+        Record::Execution(LlmExecution { payload: Some(payload), .. }) => {
+            serde_json::to_string(&payload.messages_sent).ok()
+        }
+        _ => None,
     }
 }
 

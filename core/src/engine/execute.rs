@@ -146,7 +146,7 @@ impl<'a> Execute<'a> {
             limits: Limits::default().with_timeout(self.timeout, "answer"),
             first_token: self.first_token,
             recording: Some(Recording { rendered: self.rendered, metadata: self.metadata }),
-            listeners: Arc::new([]),
+            listeners: Arc::default(),
             turn: 1,
             calls: Vec::new(),
         };

@@ -171,7 +171,7 @@ impl ObservabilityService {
             usage.id,
             usage.attribution.clone(),
             log.provider,
-            &log.request,
+            log.request.into(),
             metadata,
         )
         .await;

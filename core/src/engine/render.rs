@@ -342,7 +342,7 @@ impl RenderedPrompt {
         &self,
         id: ExecutionId,
         provider: &str,
-        request: &ChatRequest,
+        request: Arc<ChatRequest>,
         metadata: Map<String, Value>,
     ) -> Call {
         let (usage, provider) = (self.usage_id, Label::lossy(provider));
