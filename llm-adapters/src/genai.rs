@@ -28,6 +28,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::Provider;
 use crate::http::{self, Limits};
+use crate::json;
 use error::Judge;
 use reply::Reader;
 
@@ -204,7 +205,7 @@ impl LlmClient for GenAi {
             // What genai cannot read may be read here.
             Err(why) => judge.body_or_error(why)?,
         };
-        if reply::has_error(&body) {
+        if json::has_error(&body) {
             return Err(judge.of_value(&body));
         }
         let mut reader = self.protocol.reader();

@@ -13,6 +13,7 @@ mod sse;
 mod stream;
 mod transport;
 mod usage;
+mod wording;
 
 use std::fmt;
 use std::sync::Arc;

@@ -12,7 +12,6 @@ use reqwest::header::HeaderMap;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
-pub(super) use crate::http::cut_short;
 use crate::http::{self, Redactor, excerpt, header, quoting, retry_after};
 use crate::json;
 

@@ -4,7 +4,8 @@
 use prompt_engine_core::{ChatReply, TokenCounts, ToolCall};
 use serde_json::{Value, json};
 
-use super::reply::{Draft, Reader, Step, count, text};
+use super::reply::{Draft, Reader, Step};
+use crate::json::{count, text};
 
 #[derive(Debug, Default)]
 pub(super) struct Candidates {

@@ -4,7 +4,7 @@
 use prompt_engine_core::{ChatReply, TokenCounts, ToolCall};
 use serde_json::{Map, Value, json};
 
-pub(super) use crate::json::{count, has_error, text};
+use crate::json::text;
 
 /// Reads the answers of one protocol: one body, or the frames of one stream.
 pub(super) trait Reader: Send {

@@ -16,9 +16,10 @@ use genai::chat::{ChatOptions, ChatStream, ChatStreamEvent};
 use prompt_engine_core::{LlmError, StreamEvent};
 use serde_json::Value;
 
-use super::error::{self, Judge};
-use super::reply::{self, Reader, Step};
-use crate::http::Limits;
+use super::error::Judge;
+use super::reply::{Reader, Step};
+use crate::http::{self, Limits};
+use crate::json::has_error;
 
 /// One event of the server: its name, empty if it has none, and its data.
 #[derive(Debug)]
@@ -143,7 +144,7 @@ impl Pump {
             Said::End if self.odd && !self.started => {
                 Err(self.judge.unreadable("the server's answer is no stream of events", ""))
             }
-            Said::End => Err(error::cut_short()),
+            Said::End => Err(http::cut_short()),
             // What a frame held was judged above, more leniently.
             Said::Failed(why) if read && !matches!(*why, GenAiError::WebStream { .. }) => Ok(false),
             Said::Failed(why) => Err(self.judge.of_call(*why)),
@@ -168,7 +169,7 @@ impl Pump {
             }
             Err(_) => return Err(no_json(data)),
         };
-        if frame.name == "error" || reply::has_error(&value) {
+        if frame.name == "error" || has_error(&value) {
             return Err(self.judge.of_value(&value));
         }
         let Step { text, token, last } = self.reader.frame(&value);

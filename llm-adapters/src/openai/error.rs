@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 
 use super::answer::Head;
 use crate::http::{self, excerpt, quoting};
-pub(super) use crate::http::{cut_short, unreadable};
 use crate::json::text;
 
 /// The error of an answer that is no success.
@@ -55,7 +54,7 @@ fn with_code(error: LlmError, said: &Said<'_>, head: &Head) -> LlmError {
 
 /// A success whose body holds no `what`.
 pub(super) fn no_answer(what: &str, body: &str, head: &Head) -> LlmError {
-    unreadable(&format!("the server's answer is no {what}"), &head.redactor.text(body))
+    http::unreadable(&format!("the server's answer is no {what}"), &head.redactor.text(body))
         .with_http_status(head.status)
 }
 

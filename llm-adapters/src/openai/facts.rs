@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Head;
 use super::usage;
-pub(super) use crate::json::{has_error, text};
+use crate::json::text;
 
 /// What a body, or the chunks of a stream, say beside text and tools. The latest word stands.
 #[derive(Debug, Default)]

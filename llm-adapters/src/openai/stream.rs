@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::answer::{Answer, Head, MAX_BYTES};
 use super::connection::Api;
 use super::error;
-use super::facts::{has_error, text};
 use super::sse::{Event, Parser};
-use crate::http::Limits;
+use crate::http::{self, Limits};
+use crate::json::{has_error, text};
 
 /// The most bytes of a stream: several times what the longest answers take.
 const MAX_STREAM_BYTES: usize = 4 * MAX_BYTES;
@@ -143,10 +143,10 @@ impl<A: Api> Reader<A> {
             }
         };
         if held > MAX_BYTES {
-            return Err(error::unreadable("a frame of the stream is longer than 64 MiB", ""));
+            return Err(http::unreadable("a frame of the stream is longer than 64 MiB", ""));
         }
         if self.bytes > MAX_STREAM_BYTES {
-            return Err(error::unreadable("the stream is longer than 256 MiB", ""));
+            return Err(http::unreadable("the stream is longer than 256 MiB", ""));
         }
         Ok(None)
     }
@@ -171,7 +171,7 @@ impl<A: Api> Reader<A> {
         let start = String::from_utf8_lossy(&self.start);
         let framed = |line: &str| line.starts_with("data:") || line.starts_with("event:");
         if self.start.is_empty() || start.lines().any(framed) {
-            return Err(error::cut_short());
+            return Err(http::cut_short());
         }
         Err(error::no_answer(&format!("stream of a {}", A::ANSWER), &start, head))
     }
@@ -200,15 +200,15 @@ impl<A: Api> Reader<A> {
         if raw == "[DONE]" {
             return match self.frames.finish(End::Said, head) {
                 Some(reply) => Ok(Some(reply)),
-                None if self.started => Err(error::cut_short()),
-                None => Err(error::unreadable("the stream held no answer", "")),
+                None if self.started => Err(http::cut_short()),
+                None => Err(http::unreadable("the stream held no answer", "")),
             };
         }
         if raw.is_empty() {
             return Ok(None);
         }
         let value: Value = serde_json::from_str(raw).map_err(|_| {
-            error::unreadable("a frame of the stream is no JSON", &head.redactor.text(raw))
+            http::unreadable("a frame of the stream is no JSON", &head.redactor.text(raw))
         })?;
         let frame = Frame { name: text(&value, "type").unwrap_or(&event.name), raw, value: &value };
         if frame.name == "error" || event.name == "error" || has_error(&value) {

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::super::answer::Head;
 use super::super::error;
-use super::super::facts::{Facts, has_error, text};
+use super::super::facts::Facts;
+use crate::json::{has_error, text};
 
 /// The reply in the body of a success.
 pub(super) fn parse(body: &str, head: &Head) -> Result<ChatReply, LlmError> {

@@ -5,6 +5,7 @@ use prompt_engine_core::{ChatRequest, Image, Message, OutputSchema, ToolCall, To
 use serde_json::{Map, Value, json};
 
 use super::super::connection::Delivery;
+use super::super::wording::{content, deliver, function, only_calls};
 
 /// The fields that limit the output, of which a server wants one.
 const LIMITS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
@@ -33,16 +34,13 @@ pub(super) fn body(request: &ChatRequest, delivery: Delivery, limit: &str) -> Va
         );
     }
     body.extend(request.extra.clone());
+    deliver(&mut body, delivery);
     if delivery == Delivery::Streamed {
-        body.insert("stream".into(), json!(true));
         let options = body.entry("stream_options").or_insert_with(|| json!({}));
         if !options.is_object() {
             *options = json!({});
         }
         options["include_usage"] = json!(true);
-    } else {
-        body.remove("stream");
-        body.remove("stream_options");
     }
     Value::Object(body)
 }
@@ -50,12 +48,7 @@ pub(super) fn body(request: &ChatRequest, delivery: Delivery, limit: &str) -> Va
 fn message(message: &Message) -> Value {
     let mut fields = Map::new();
     fields.insert("role".into(), json!(message.role.as_str()));
-    let only_tools = message.content.is_empty() && !message.tool_calls.is_empty();
-    let content = match () {
-        () if only_tools => Value::Null,
-        () if message.images.is_empty() => json!(message.content),
-        () => parts(message),
-    };
+    let content = if only_calls(message) { Value::Null } else { content(message, "text", picture) };
     fields.insert("content".into(), content);
     if !message.tool_calls.is_empty() {
         fields.insert("tool_calls".into(), message.tool_calls.iter().map(tool_call).collect());
@@ -66,21 +59,12 @@ fn message(message: &Message) -> Value {
     Value::Object(fields)
 }
 
-/// The text, if there is any, and the pictures behind it.
-fn parts(message: &Message) -> Value {
-    let text =
-        (!message.content.is_empty()).then(|| json!({"type": "text", "text": message.content}));
-    let image = |image: &Image| json!({"type": "image_url", "image_url": {"url": image.url()}});
-    text.into_iter().chain(message.images.iter().map(image)).collect()
+fn picture(picture: &Image) -> Value {
+    json!({"type": "image_url", "image_url": {"url": picture.url()}})
 }
 
 fn tool(tool: &ToolSpec) -> Value {
-    let ToolSpec { name, description, parameters } = tool;
-    let mut function = json!({"name": name, "parameters": parameters});
-    if !description.is_empty() {
-        function["description"] = json!(description);
-    }
-    json!({"type": "function", "function": function})
+    json!({"type": "function", "function": function(tool)})
 }
 
 fn tool_call(call: &ToolCall) -> Value {

@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::super::answer::Head;
 use super::super::error;
-use super::super::facts::{Facts, has_error, text};
+use super::super::facts::Facts;
 use super::super::stream::{End, Frame, Frames, Step};
 use super::reply::{self, Tools};
+use crate::json::{has_error, text};
 
 #[derive(Debug, Default)]
 pub(in super::super) struct Chunks {

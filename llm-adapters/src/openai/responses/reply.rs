@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::super::answer::Head;
 use super::super::error;
-use super::super::facts::{Facts, has_error, text};
+use super::super::facts::Facts;
+use crate::json::{has_error, text};
 
 /// The type of the items that hold what a model thought.
 pub(super) const REASONING: &str = "reasoning";

@@ -5,6 +5,7 @@ use prompt_engine_core::{ChatRequest, Image, Message, OutputSchema, Role, ToolCa
 use serde_json::{Map, Value, json};
 
 use super::super::connection::Delivery;
+use super::super::wording::{self, deliver, only_calls};
 use super::reply::REASONING;
 
 /// Fields that build on stored responses: whoever sets one decides what is stored.
@@ -42,12 +43,7 @@ pub(super) fn body(request: &ChatRequest, delivery: Delivery) -> Value {
             fields.entry("format").or_insert(format);
         }
     }
-    if delivery == Delivery::Streamed {
-        body.insert("stream".into(), json!(true));
-    } else {
-        body.remove("stream");
-        body.remove("stream_options");
-    }
+    deliver(&mut body, delivery);
     Value::Object(body)
 }
 
@@ -59,8 +55,7 @@ fn items(message: &Message) -> Vec<Value> {
         return vec![json!({"type": "function_call_output", "call_id": call_id, "output": output})];
     }
     let mut items = Vec::new();
-    let only_tools = message.content.is_empty() && !message.tool_calls.is_empty();
-    if !only_tools {
+    if !only_calls(message) {
         items.push(json!({"role": message.role.as_str(), "content": content(message)}));
     }
     for call in &message.tool_calls {
@@ -73,15 +68,9 @@ fn items(message: &Message) -> Vec<Value> {
     items
 }
 
-/// The text, or where there are pictures the text and they.
 fn content(message: &Message) -> Value {
-    if message.images.is_empty() {
-        return json!(message.content);
-    }
-    let text = (!message.content.is_empty())
-        .then(|| json!({"type": "input_text", "text": message.content}));
-    let image = |image: &Image| json!({"type": "input_image", "image_url": image.url()});
-    text.into_iter().chain(message.images.iter().map(image)).collect()
+    let picture = |picture: &Image| json!({"type": "input_image", "image_url": picture.url()});
+    wording::content(message, "input_text", picture)
 }
 
 /// The reasoning that led to `call`, where it came with it. What another provider signed is none.
@@ -92,12 +81,9 @@ fn reasoning(call: &ToolCall) -> Option<Value> {
 
 /// Tools are strict here unless told otherwise, and a schema that is not made for it is refused.
 fn tool(tool: &ToolSpec) -> Value {
-    let ToolSpec { name, description, parameters } = tool;
-    let mut function =
-        json!({"type": "function", "name": name, "parameters": parameters, "strict": false});
-    if !description.is_empty() {
-        function["description"] = json!(description);
-    }
+    let mut function = wording::function(tool);
+    function["type"] = json!("function");
+    function["strict"] = json!(false);
     function
 }
 

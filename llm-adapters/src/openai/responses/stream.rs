@@ -11,9 +11,9 @@ use serde_json::value::RawValue;
 
 use super::super::answer::Head;
 use super::super::error;
-use super::super::facts::text;
 use super::super::stream::{End, Frame, Frames, Step};
 use super::reply;
+use crate::json::text;
 
 #[derive(Debug, Default)]
 pub(in super::super) struct Events {

@@ -2,10 +2,11 @@
 
 use axum::body::Bytes;
 use axum::http::Uri;
-use prompt_engine_core::{ChatReply, ErrorCategory as C, LlmClient, LlmError};
+use futures::StreamExt;
+use prompt_engine_core::{ChatReply, ErrorCategory as C, LlmClient, LlmError, StreamEvent};
 use serde_json::{Value, json};
 
-use super::{ask, client, drain, serve, words};
+use super::{ask, client, drain, serve};
 
 type Drained = Result<(Vec<String>, ChatReply), (Vec<String>, LlmError)>;
 
@@ -14,6 +15,18 @@ async fn served(kind: &'static str, body: String) -> String {
         ([("content-type", kind), ("x-request-id", "req_1")], body.clone())
     })
     .await
+}
+
+/// The events of a stream, each in a word.
+async fn words(client: &dyn LlmClient) -> Vec<String> {
+    let stream = client.stream(&ask("hi")).await.expect("a stream");
+    let word = |event: Result<StreamEvent, LlmError>| match event.expect("an event") {
+        StreamEvent::Started { .. } => "started".to_owned(),
+        StreamEvent::Token => "token".to_owned(),
+        StreamEvent::Text(text) => text,
+        StreamEvent::End(_) => "end".to_owned(),
+    };
+    stream.map(word).collect().await
 }
 
 async fn chunks(frames: &[Value]) -> Drained {
@@ -50,6 +63,20 @@ async fn usage_that_counts_up_is_counted_once() {
 
     let (_, reply) = chunks(&[delta(json!({"content": "a"}))]).await.expect("a reply");
     assert_eq!(reply.tokens, None);
+}
+
+#[tokio::test]
+async fn a_reported_cost_has_the_digits_of_the_wire() {
+    let usage = r#""usage":{"prompt_tokens":1,"completion_tokens":1,"cost":0.000123456789}"#;
+    let body = format!(r#"{{"choices":[{{"message":{{"content":""}}}}],{usage}}}"#);
+    let url = served("application/json", body).await;
+    let plain = client(&url).chat(&ask("hi")).await.expect("a reply");
+    let chunk = format!(r#"{{"choices":[{{"delta":{{}},"finish_reason":"stop"}}],{usage}}}"#);
+    let url = served("text/event-stream", format!("data: {chunk}\n\n")).await;
+    let (_, streamed) = drain(&client(&url), &ask("hi")).await.expect("a stream");
+    for reply in [plain, streamed] {
+        assert_eq!(reply.reported_cost, Some("0.000123456789".parse().expect("an amount")));
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use prompt_engine_core::{ErrorCategory, LlmClient};
 use prompt_engine_llm::OpenAi;
 
-use super::{ask, drain};
+use super::{ask, drain, serve_router};
 
 const KEY: &str = "sk-handed-in-0123456789";
 
@@ -31,10 +31,7 @@ async fn echo() -> (String, Seen) {
         kept.lock().expect("what was seen").push(format!("{}\n{headers}", request.uri()));
         async move { (StatusCode::TOO_MANY_REQUESTS, headers) }
     });
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    (url, seen)
+    (serve_router(router).await, seen)
 }
 
 /// What the server saw of a call of both APIs, plain and streamed.

@@ -1,11 +1,9 @@
-//! The clients of Anthropic and Gemini against servers on loopback: recorded answers, broken ones,
-//! and what reaches a server.
+//! The clients against servers on loopback: the mock server, broken ones, recorded answers, and what
+//! reaches a server.
 
-mod cassettes;
-mod faults;
-#[path = "../recorded/mod.rs"]
-mod recorded;
-mod requests;
+mod genai;
+mod openai;
+mod recordings;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -13,14 +11,8 @@ use axum::http::Uri;
 use axum::response::IntoResponse;
 use futures::StreamExt;
 use prompt_engine_core::{ChatReply, ChatRequest, LlmClient, LlmError, Message, StreamEvent};
-use prompt_engine_llm::{GenAi, Protocol};
 
 const KEY: &str = "sk-test-0123456789";
-const BOTH: [Protocol; 2] = [Protocol::Anthropic, Protocol::Gemini];
-
-fn client(protocol: Protocol, base_url: &str) -> GenAi {
-    GenAi::new(protocol, KEY.into()).with_base_url(base_url).expect("a base URL")
-}
 
 fn ask(text: &str) -> ChatRequest {
     ChatRequest::new("model-1", vec![Message::system("Be brief."), Message::user(text)])

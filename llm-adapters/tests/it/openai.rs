@@ -1,9 +1,8 @@
-//! The OpenAI clients against servers on loopback: the mock server, broken ones, recorded answers.
+//! The OpenAI clients against servers on loopback.
 
-mod cassettes;
+mod engine;
 mod faults;
 mod handed_in;
-mod recorded;
 mod streams;
 
 use std::error::Error as _;
@@ -11,18 +10,14 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::Uri;
-use axum::response::IntoResponse;
 use futures::StreamExt;
-use prompt_engine_core::{
-    ChatReply, ChatRequest, ErrorCategory, LlmClient, LlmError, Message, Status, StreamEvent,
-};
+use prompt_engine_core::{ChatRequest, ErrorCategory, LlmClient, Message, Status, StreamEvent};
 use prompt_engine_llm::{MockServer, OpenAi};
 use serde_json::{Value, json};
 
-const KEY: &str = "sk-test-0123456789";
+use super::{KEY, ask, drain, serve, serve_router};
 
 fn mock() -> (MockServer, OpenAi) {
     let server = MockServer::start().expect("a mock server");
@@ -34,78 +29,13 @@ fn client(base_url: &str) -> OpenAi {
     OpenAi::new(KEY.into()).with_base_url(base_url).expect("a base URL")
 }
 
-fn ask(text: &str) -> ChatRequest {
-    ChatRequest::new("mock-1", vec![Message::system("Be brief."), Message::user(text)])
-}
-
-/// The texts and the reply of a stream, and that its end is its end.
-async fn drain(
-    client: &dyn LlmClient,
-    request: &ChatRequest,
-) -> Result<(Vec<String>, ChatReply), (Vec<String>, LlmError)> {
-    let mut stream = client.stream(request).await.map_err(|error| (Vec::new(), error))?;
-    let mut texts = Vec::new();
-    let (mut started, mut spoke) = (false, false);
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(StreamEvent::Started { .. }) => {
-                assert!(!started && texts.is_empty(), "a stream starts once, before its text");
-                started = true;
-            }
-            Ok(StreamEvent::Token) => {
-                assert!(started && !spoke && texts.is_empty(), "it says once that no text comes");
-                spoke = true;
-            }
-            Ok(StreamEvent::Text(text)) => texts.push(text),
-            Ok(StreamEvent::End(reply)) => {
-                assert!(started, "a stream that ends has started");
-                assert!(stream.next().await.is_none(), "nothing follows the end");
-                return Ok((texts, *reply));
-            }
-            Err(error) => {
-                assert!(stream.next().await.is_none(), "nothing follows an error");
-                return Err((texts, error));
-            }
-        }
-    }
-    panic!("the stream ended with neither an end nor an error");
-}
-
-/// The events of a stream, each in a word.
-async fn words(client: &dyn LlmClient) -> Vec<String> {
-    let stream = client.stream(&ask("hi")).await.expect("a stream");
-    let word = |event: Result<StreamEvent, LlmError>| match event.expect("an event") {
-        StreamEvent::Started { .. } => "started".to_owned(),
-        StreamEvent::Token => "token".to_owned(),
-        StreamEvent::Text(text) => text,
-        StreamEvent::End(_) => "end".to_owned(),
-    };
-    stream.map(word).collect().await
-}
-
-/// Serves every request with `answer` of its path.
-async fn serve<A, R>(answer: A) -> String
-where
-    A: Fn(Uri, Bytes) -> R + Clone + Send + Sync + 'static,
-    R: IntoResponse + 'static,
-{
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let router = Router::new().fallback(move |uri: Uri, body: Bytes| {
-        let response = answer(uri, body).into_response();
-        async move { response }
-    });
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    format!("http://{address}")
-}
-
 #[tokio::test]
 async fn a_plain_reply_comes_with_usage_model_and_metadata() {
     let (server, client) = mock();
     let reply = client.chat(&ask("Hello")).await.expect("a reply");
     assert!(reply.content.as_deref().is_some_and(|text| text.contains("\"Hello\"")));
     assert_eq!(reply.finish_reason.as_deref(), Some("stop"));
-    assert_eq!(reply.model.as_deref(), Some("mock-1"));
+    assert_eq!(reply.model.as_deref(), Some("model-1"));
     let tokens = reply.tokens.expect("usage");
     assert_eq!((tokens.input, tokens.output > 0), (3 + 4 + 2 + 4, true));
     assert_eq!(reply.metadata["request_id"], "req_mock");
@@ -374,7 +304,7 @@ async fn the_request_is_what_was_asked_and_usage_is_asked_for() {
     assert_eq!(error.to_string(), "the server answered HTTP 418: short and stout");
     client.stream(&request).await.err().expect("a teapot");
     let mut expected = json!({
-        "model": "mock-1", "temperature": 0.25, "max_tokens": 9,
+        "model": "model-1", "temperature": 0.25, "max_tokens": 9,
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}],
     });
     let seen = seen.lock().expect("the bodies");
