@@ -5,7 +5,7 @@ mod requests;
 
 use prompt_engine_llm::{GenAi, Protocol};
 
-use super::{KEY, ask, drain, serve, serve_router};
+use super::{KEY, ask, assert_dropping_ends, drain, serve, serve_router};
 
 const BOTH: [Protocol; 2] = [Protocol::Anthropic, Protocol::Gemini];
 

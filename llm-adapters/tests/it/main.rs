@@ -5,12 +5,17 @@ mod genai;
 mod openai;
 mod recordings;
 
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::http::Uri;
 use axum::response::IntoResponse;
 use futures::StreamExt;
 use prompt_engine_core::{ChatReply, ChatRequest, LlmClient, LlmError, Message, StreamEvent};
+use tokio::sync::oneshot;
 
 const KEY: &str = "sk-test-0123456789";
 
@@ -72,4 +77,28 @@ async fn serve_router(router: Router) -> String {
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move { axum::serve(listener, router).await });
     format!("http://{address}")
+}
+
+/// Drops a stream of the `client` of a server that says `begun` and never ends, and waits until that
+/// server is left.
+async fn assert_dropping_ends<C: LlmClient>(begun: String, client: impl FnOnce(&str) -> C) {
+    let (open, closed) = oneshot::channel::<Infallible>();
+    let open = Arc::new(Mutex::new(Some(open)));
+    let url = serve(move |_, _| {
+        let held = open.lock().expect("a sender").take();
+        let parts = futures::stream::iter([Ok::<_, Infallible>(begun.clone())])
+            .chain(futures::stream::pending())
+            .map(move |part| {
+                let _held = &held;
+                part
+            });
+        ([("content-type", "text/event-stream")], Body::from_stream(parts))
+    })
+    .await;
+    let mut stream = client(&url).stream(&ask("hi")).await.expect("a stream");
+    assert!(matches!(stream.next().await, Some(Ok(StreamEvent::Started { .. }))));
+    drop(stream);
+    // The body holds the sender, and takes it along.
+    let closed = tokio::time::timeout(Duration::from_secs(10), closed).await;
+    closed.expect("the server notices").expect_err("nothing is sent");
 }

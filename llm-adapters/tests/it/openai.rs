@@ -10,14 +10,13 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::http::Uri;
-use futures::StreamExt;
-use prompt_engine_core::{ChatRequest, ErrorCategory, LlmClient, Message, Status, StreamEvent};
+use prompt_engine_core::{ChatRequest, ErrorCategory, LlmClient, Message, Status};
 use prompt_engine_llm::{MockServer, OpenAi};
 use serde_json::{Value, json};
 
-use super::{KEY, ask, drain, serve, serve_router};
+use super::{KEY, ask, assert_dropping_ends, drain, serve, serve_router};
 
 fn mock() -> (MockServer, OpenAi) {
     let server = MockServer::start().expect("a mock server");
@@ -255,35 +254,8 @@ async fn no_connection_and_a_closed_one_are_network_errors() {
 
 #[tokio::test]
 async fn dropping_a_stream_ends_the_call() {
-    struct Guard(Option<tokio::sync::oneshot::Sender<()>>);
-    impl Drop for Guard {
-        fn drop(&mut self) {
-            if let Some(sender) = self.0.take() {
-                sender.send(()).unwrap_or_default();
-            }
-        }
-    }
-    let (sender, ended) = tokio::sync::oneshot::channel();
-    let sender = Arc::new(Mutex::new(Some(sender)));
-    let url = serve(move |_, _| {
-        let guard = Guard(sender.lock().expect("a sender").take());
-        let first = r#"data: {"id":"1","choices":[{"index":0,"delta":{"content":"a"}}]}"#;
-        let parts = futures::stream::iter([Ok::<_, std::io::Error>(format!("{first}\n\n"))])
-            .chain(futures::stream::pending())
-            .map(move |part| {
-                let _held = &guard;
-                part
-            });
-        ([("content-type", "text/event-stream")], Body::from_stream(parts))
-    })
-    .await;
-    let mut stream = client(&url).stream(&ask("hi")).await.expect("a stream");
-    assert!(matches!(stream.next().await, Some(Ok(StreamEvent::Started { .. }))));
-    drop(stream);
-    tokio::time::timeout(Duration::from_secs(10), ended)
-        .await
-        .expect("the server notices")
-        .expect("the guard is dropped");
+    let first = r#"data: {"id":"1","choices":[{"index":0,"delta":{"content":"a"}}]}"#;
+    assert_dropping_ends(format!("{first}\n\n"), client).await;
 }
 
 #[tokio::test]

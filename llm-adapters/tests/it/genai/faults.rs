@@ -4,8 +4,8 @@
 use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,7 +17,7 @@ use prompt_engine_core::{ErrorCategory, LlmClient, LlmError, StreamEvent};
 use prompt_engine_llm::{GenAi, Protocol};
 use serde_json::{Value, json};
 
-use super::{BOTH, KEY, ask, client, drain, serve, serve_router};
+use super::{BOTH, KEY, ask, assert_dropping_ends, client, drain, serve, serve_router};
 
 /// The errors of a plain call and of a streamed one, each of which must end within ten seconds.
 async fn both_errors(client: &GenAi) -> [(Vec<String>, LlmError); 2] {
@@ -434,35 +434,8 @@ async fn a_key_that_no_header_can_carry_is_an_authentication_error() {
 
 #[tokio::test]
 async fn dropping_a_stream_ends_the_call() {
-    struct Guard(Option<tokio::sync::oneshot::Sender<()>>);
-    impl Drop for Guard {
-        fn drop(&mut self) {
-            if let Some(sender) = self.0.take() {
-                sender.send(()).unwrap_or_default();
-            }
-        }
-    }
     for protocol in BOTH {
-        let (sender, ended) = tokio::sync::oneshot::channel();
-        let sender = Arc::new(Mutex::new(Some(sender)));
-        let url = serve(move |_, _| {
-            let guard = Guard(sender.lock().expect("a sender").take());
-            let parts = futures::stream::iter([Ok::<_, Infallible>(begun(protocol))])
-                .chain(futures::stream::pending())
-                .map(move |part| {
-                    let _held = &guard;
-                    part
-                });
-            events(Body::from_stream(parts))
-        })
-        .await;
-        let mut stream = client(protocol, &url).stream(&ask("hi")).await.expect("a stream");
-        assert!(matches!(stream.next().await, Some(Ok(StreamEvent::Started { .. }))));
-        drop(stream);
-        tokio::time::timeout(Duration::from_secs(10), ended)
-            .await
-            .expect("the server notices")
-            .expect("the guard is dropped");
+        assert_dropping_ends(begun(protocol), |url| client(protocol, url)).await;
     }
 }
 
