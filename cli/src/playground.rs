@@ -8,7 +8,7 @@ use clap::Args;
 use comfy_table::Color;
 use futures::future::join_all;
 use prompt_engine::{
-    LlmClient, LlmExecution, Params, PlaygroundError, PlaygroundRequest, PlaygroundResult,
+    LlmClient, LlmExecution, Params, PlaygroundError, PlaygroundExecutor, PlaygroundResult,
     PromptEngine, Recorded, Slug,
 };
 use serde_json::{Value, json};
@@ -130,23 +130,24 @@ async fn attempt(
     params: &Params,
     engine: &PromptEngine,
 ) -> Tried {
-    let mut request = PlaygroundRequest::new(args.slug.as_str(), params.clone()).model(one.model);
+    let mut render = engine.render(args.slug.as_str(), params.clone()).model(one.model);
     if let Some(version) = one.version {
-        request = request.version(version);
+        render = render.version(version);
     }
     if let Some(temperature) = args.temperature {
-        request = request.temperature(temperature);
+        render = render.temperature(temperature);
     }
     if let Some(max_tokens) = args.max_tokens {
-        request = request.max_tokens(max_tokens);
+        render = render.max_tokens(max_tokens);
     }
+    let mut playground = PlaygroundExecutor::new();
     if let Some(seconds) = args.timeout {
-        request = request.timeout(Duration::from_secs(seconds));
+        playground = playground.timeout(Duration::from_secs(seconds));
     }
     for (name, value) in &args.options {
-        request = request.option(name, value.clone());
+        playground = playground.option(name, value.clone());
     }
-    engine.playground().execute(&*one.client, request).await
+    playground.execute(&*one.client, render).await
 }
 
 fn execution(tried: &Tried) -> Option<&LlmExecution> {

@@ -28,7 +28,7 @@ pub use execute::{Execute, ExecuteError, Executed, Executor};
 pub use observe::{
     ExecutionHandle, ExecutionLog, ExecutionOutcome, ObservabilityService, UsageHandle, UsageLog,
 };
-pub use playground::{PlaygroundError, PlaygroundExecutor, PlaygroundRequest, PlaygroundResult};
+pub use playground::{PlaygroundError, PlaygroundExecutor, PlaygroundResult};
 pub use prices::{LoadedPrices, Prices};
 pub use prompts::{Activation, NewPrompt, PromptUpdate, Prompts, VersionDraft};
 pub(crate) use render::extend;
@@ -123,11 +123,6 @@ impl Engine {
     /// Records usages and executions of those who call models on their own.
     pub fn observability(&self) -> ObservabilityService {
         ObservabilityService::new(self.clone())
-    }
-
-    /// Tries prompts out with any model.
-    pub fn playground(&self) -> PlaygroundExecutor {
-        PlaygroundExecutor::new(self.clone())
     }
 
     /// Lists and sets prices, and brings those of the library up to date.

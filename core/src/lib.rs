@@ -53,9 +53,8 @@ pub use engine::{
     Activation, CostChange, Engine, EngineBuilder, Execute, ExecuteError, Executed,
     ExecutionHandle, ExecutionLog, ExecutionOutcome, ExecutionStream, Executor, Expired, KnownCost,
     LoadedPrices, NewPrompt, ObservabilityService, PlaygroundError, PlaygroundExecutor,
-    PlaygroundRequest, PlaygroundResult, Prices, PromptUpdate, Prompts, PrunePreview,
-    PruneProgress, RecordedCall, Render, RenderedPrompt, Reprice, Repriced, Retention, UsageHandle,
-    UsageLog, VersionDraft,
+    PlaygroundResult, Prices, PromptUpdate, Prompts, PrunePreview, PruneProgress, RecordedCall,
+    Render, RenderedPrompt, Reprice, Repriced, Retention, UsageHandle, UsageLog, VersionDraft,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use file_url::FileUrl;

@@ -1,19 +1,19 @@
 //! Trying prompts out: what comes back, what is recorded, and the sentence of each failure.
 
 use prompt_engine::{
-    ErrorCategory, LlmError, PlaygroundRequest, PromptEngine, RecordQuery, Status, params,
+    ErrorCategory, LlmError, PlaygroundExecutor, PromptEngine, RecordQuery, Render, Status, params,
 };
 use serde_json::json;
 
 use crate::support::{Act, Scripted, engine, reply};
 
-fn request() -> PlaygroundRequest {
-    PlaygroundRequest::new("greet", params! { "name" => "A" })
+fn greet(engine: &PromptEngine) -> Render {
+    engine.render("greet", params! { "name" => "A" })
 }
 
 async fn tried_with(engine: &PromptEngine, act: Act) -> Result<String, String> {
     let client = Scripted::new([act]);
-    let tried = engine.playground().execute(&client, request()).await;
+    let tried = PlaygroundExecutor::new().execute(&client, greet(engine)).await;
     tried.map(|tried| tried.response.unwrap()).map_err(|error| error.to_string())
 }
 
@@ -21,8 +21,9 @@ async fn tried_with(engine: &PromptEngine, act: Act) -> Result<String, String> {
 async fn a_try_gives_answer_time_and_tokens_and_is_marked() {
     let engine = engine().await;
     let client = Scripted::new([Act::Reply(reply("Hello!"))]);
-    let request = request().version(1).model("gpt-4o-mini").option("seed", json!(7));
-    let tried = engine.playground().execute(&client, request).await.unwrap();
+    let render = greet(&engine).version(1).model("gpt-4o-mini");
+    let playground = PlaygroundExecutor::new().option("seed", json!(7));
+    let tried = playground.execute(&client, render).await.unwrap();
     assert_eq!(tried.response.as_deref(), Some("Hello!"));
     assert_eq!((tried.provider.as_str(), tried.model.as_str()), ("openai", "gpt-4o-mini"));
     let tokens = tried.execution.tokens.unwrap();
@@ -62,9 +63,8 @@ async fn each_failure_has_its_plain_sentence_and_is_recorded() {
 async fn a_prompt_that_cannot_be_rendered_sends_nothing() {
     let engine = engine().await;
     let client = Scripted::new([]);
-    let error =
-        engine.playground().execute(&client, PlaygroundRequest::new("greet", params! {})).await;
-    let error = error.unwrap_err();
+    let render = engine.render("greet", params! {});
+    let error = PlaygroundExecutor::new().execute(&client, render).await.unwrap_err();
     assert!(error.to_string().contains("name"), "{error}");
     assert!(error.execution().is_none());
     assert_eq!(client.requests(), 0);

@@ -6,103 +6,63 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::Engine;
 use super::execute::ExecuteError;
+use super::render::Render;
 use crate::error::Error;
 use crate::llm::{LlmClient, LlmError};
 use crate::record::LlmExecution;
 use crate::recorder::Recorded;
 use crate::status::ErrorCategory;
-use crate::template::Params;
 
-/// Tries prompts out. Get it from [`Engine::playground`].
+/// Tries prompts out: renders one, sends it once, and waits for the whole answer.
 ///
 /// # Example: one prompt, one model
 /// ```
 /// use prompt_engine_core::testkit::{Act, Scripted, reply};
-/// use prompt_engine_core::{Engine, MemoryStore, NewPrompt, PlaygroundRequest, VersionDraft, params};
+/// use prompt_engine_core::{
+///     Engine, MemoryStore, NewPrompt, PlaygroundExecutor, VersionDraft, params,
+/// };
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
 /// let engine = Engine::builder().build(std::sync::Arc::new(MemoryStore::default())).await?;
 /// let draft = VersionDraft { content: "Hello {{name}}".into(), ..VersionDraft::default() };
 /// engine.prompts().create(NewPrompt::new("greet".parse()?, draft)).await?;
 ///
 /// let client = Scripted::new([Act::Reply(reply("Hello to you!"))]);
-/// let request = PlaygroundRequest::new("greet", params! { "name" => "Ada" }).model("gpt-4o");
-/// let tried = engine.playground().execute(&client, request).await?;
+/// let render = engine.render("greet", params! { "name" => "Ada" }).model("gpt-4o");
+/// let tried = PlaygroundExecutor::new().execute(&client, render).await?;
 /// assert_eq!(tried.response.as_deref(), Some("Hello to you!"));
 /// assert_eq!((tried.provider.as_str(), tried.model.as_str()), ("openai", "gpt-4o"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
-#[derive(Debug, Clone)]
-pub struct PlaygroundExecutor {
-    engine: Engine,
-}
-
-/// What to try.
 #[derive(Debug, Clone, Default, PartialEq)]
-#[must_use = "nothing is tried until it is executed"]
-pub struct PlaygroundRequest {
-    slug: String,
-    params: Params,
-    version: Option<u32>,
-    model: Option<String>,
-    temperature: Option<f64>,
-    max_tokens: Option<u32>,
+pub struct PlaygroundExecutor {
     options: Map<String, Value>,
     timeout: Option<Duration>,
 }
 
-impl PlaygroundRequest {
-    /// The prompt of `slug`, filled in with `params`: its active version or, without one, its latest.
-    pub fn new(slug: impl Into<String>, params: impl Into<Params>) -> Self {
-        Self { slug: slug.into(), params: params.into(), ..Self::default() }
-    }
-
-    /// Tries this version.
-    pub fn version(mut self, number: u32) -> Self {
-        self.version = Some(number);
-        self
-    }
-
-    /// Asks this model in place of the version's.
-    pub fn model(mut self, model: impl Into<String>) -> Self {
-        self.model = Some(model.into());
-        self
-    }
-
-    /// Takes this temperature in place of the version's.
-    pub fn temperature(mut self, temperature: f64) -> Self {
-        self.temperature = Some(temperature);
-        self
-    }
-
-    /// Takes this maximum of output tokens in place of the version's.
-    pub fn max_tokens(mut self, max_tokens: u32) -> Self {
-        self.max_tokens = Some(max_tokens);
-        self
+impl PlaygroundExecutor {
+    /// One that passes nothing on, and waits as long as the client does.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Passes a field of the provider through as it is.
+    #[must_use]
     pub fn option(mut self, name: impl Into<String>, value: Value) -> Self {
         self.options.insert(name.into(), value);
         self
     }
 
     /// Gives the call up after so long.
+    #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
-}
 
-impl PlaygroundExecutor {
-    pub(super) fn new(engine: Engine) -> Self {
-        Self { engine }
-    }
-
-    /// Renders the prompt, sends it to `client` (which is of a provider and has the key), and waits
-    /// for the whole answer.
+    /// Makes `render`, sends it to `client` (which is of a provider and has the key), and waits for
+    /// the whole answer.
     ///
     /// # Errors
     /// [`PlaygroundError::Prompt`] if the prompt cannot be rendered: nothing was sent. Otherwise
@@ -110,29 +70,16 @@ impl PlaygroundExecutor {
     pub async fn execute(
         &self,
         client: &dyn LlmClient,
-        request: PlaygroundRequest,
+        render: Render,
     ) -> Result<PlaygroundResult, PlaygroundError> {
-        let mut render = self.engine.render(request.slug, request.params);
-        render = render.metadata(json!({ "source": "playground" }));
-        if let Some(number) = request.version {
-            render = render.version(number);
-        }
-        if let Some(model) = request.model {
-            render = render.model(model);
-        }
-        if let Some(temperature) = request.temperature {
-            render = render.temperature(temperature);
-        }
-        if let Some(max_tokens) = request.max_tokens {
-            render = render.max_tokens(max_tokens);
-        }
+        let render = render.metadata(json!({ "source": "playground" }));
         let rendered = render.await.map_err(PlaygroundError::Prompt)?;
         let mut execute = rendered.execute_with(client);
-        if let Some(timeout) = request.timeout {
+        if let Some(timeout) = self.timeout {
             execute = execute.timeout(timeout);
         }
-        for (name, value) in request.options {
-            execute = execute.option(name, value);
+        for (name, value) in &self.options {
+            execute = execute.option(name, value.clone());
         }
         let done = execute.await.map_err(PlaygroundError::Call)?;
         let execution = done.execution;
