@@ -2,25 +2,28 @@
 //! Invariant: nothing is derived, indexed or cached; every answer is read off the records
 //! themselves, so that the code can be checked against the contract by reading it.
 
+mod prices;
+mod prompts;
+mod prune;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use self::prune::{remains_of_call, remains_of_usage};
 use crate::aggregate::{Aggregate, AggregateQuery, Reading, Recount};
-use crate::cube::{Cube, horizon_of, misses, rounds};
-use crate::error::{Error, Result};
+use crate::cube::{Cube, misses, rounds};
+use crate::error::Result;
 use crate::id::{CostConfigId, ExecutionId, PromptId, UsageId};
 use crate::price::CostConfig;
 use crate::prompt::{Prompt, PromptVersion};
-use crate::query::{Cursor, Filter, Order, Page, PageQuery, RecordQuery};
-use crate::record::{Attribution, LlmExecution, Record, Usage};
+use crate::query::{Cursor, Filter, Order, Page, RecordQuery};
+use crate::record::{LlmExecution, Record, Usage};
 use crate::refusal;
-use crate::slug::Slug;
 use crate::store::{
-    Appended, CostRevision, CostStore, Folded, PastCost, PriceList, PromptStore, Prune, Pruned,
-    Rebuild, Rebuilt, RecordStore, Revised,
+    Appended, CostRevision, Folded, PastCost, Prune, Pruned, Rebuild, Rebuilt, RecordStore, Revised,
 };
 use crate::time::{TimeRange, Timestamp};
 
@@ -67,101 +70,28 @@ fn page_of<T: Clone>(found: Vec<&T>, limit: u32, cursor: impl Fn(&T) -> Cursor) 
     Page::from_overread(found.into_iter().take(one_longer).cloned().collect(), limit, cursor)
 }
 
-#[async_trait]
-impl PromptStore for MemoryStore {
-    async fn insert_prompt(&self, prompt: &Prompt, versions: &[PromptVersion]) -> Result<()> {
-        let mut state = self.state();
-        if state.prompts.contains_key(&prompt.id) {
-            return Err(refusal::prompt_id_taken(prompt.id));
-        }
-        if state.prompts.values().any(|other| other.slug == prompt.slug) {
-            return Err(refusal::slug_taken(&prompt.slug));
-        }
-        let numbers: BTreeSet<u32> = versions.iter().map(|version| version.number).collect();
-        if numbers.len() < versions.len() {
-            return Err(Error::conflict(format!(
-                "two versions of the prompt {} have one number",
-                prompt.slug
-            )));
-        }
-        state.prompts.insert(prompt.id, prompt.clone());
-        for version in versions {
-            state.versions.insert((prompt.id, version.number), version.clone());
-        }
-        Ok(())
-    }
+/// Where a record stands in a list.
+type Place = (Timestamp, [u8; 16]);
 
-    async fn update_prompt(&self, prompt: &Prompt, version: Option<&PromptVersion>) -> Result<()> {
-        let mut state = self.state();
-        let Some(stored) = state.prompts.get(&prompt.id) else {
-            return Err(refusal::no_prompt(prompt.id));
-        };
-        if stored.revision.checked_add(1) != Some(prompt.revision) {
-            return Err(refusal::prompt_changed(&stored.slug, stored.revision));
-        }
-        if let Some(version) = version
-            && state.versions.contains_key(&(prompt.id, version.number))
-        {
-            return Err(refusal::version_exists(&stored.slug, version.number));
-        }
-        let prompt =
-            Prompt { slug: stored.slug.clone(), created_at: stored.created_at, ..prompt.clone() };
-        let id = prompt.id;
-        state.prompts.insert(id, prompt);
-        if let Some(version) = version {
-            state.versions.insert((id, version.number), version.clone());
-        }
-        Ok(())
+/// One page of the records that were `found`, in the order of `query` and behind `after`.
+fn page_of_records<'a, T: Clone + 'a>(
+    found: impl Iterator<Item = &'a T>,
+    query: &RecordQuery,
+    after: Option<Place>,
+    place: impl Fn(&T) -> Place,
+    cursor: impl Fn(Timestamp, [u8; 16]) -> Cursor,
+) -> Page<T> {
+    let is_behind =
+        |record: &&T| after.is_none_or(|after| query.order.is_behind(&place(record), &after));
+    let mut found: Vec<&T> = found.filter(is_behind).collect();
+    found.sort_by_key(|record| place(record));
+    if query.order == Order::NewestFirst {
+        found.reverse();
     }
-
-    async fn prompt_by_slug(&self, slug: &Slug) -> Result<Option<Prompt>> {
-        Ok(self.state().prompts.values().find(|prompt| prompt.slug == *slug).cloned())
-    }
-
-    async fn prompt(&self, id: PromptId) -> Result<Option<Prompt>> {
-        Ok(self.state().prompts.get(&id).cloned())
-    }
-
-    async fn list_prompts(&self, page: &PageQuery) -> Result<Page<Prompt>> {
-        let after = match &page.after {
-            None => None,
-            Some(Cursor::Prompt(slug)) => Some(slug.as_str()),
-            Some(other) => return Err(other.foreign()),
-        };
-        let state = self.state();
-        let mut found: Vec<&Prompt> = state
-            .prompts
-            .values()
-            .filter(|prompt| after.is_none_or(|after| prompt.slug.as_str() > after))
-            .collect();
-        found.sort_by_key(|prompt| prompt.slug.as_str());
-        Ok(page_of(found, page.limit, |prompt| Cursor::Prompt(prompt.slug.as_str().to_owned())))
-    }
-
-    async fn version(&self, prompt: PromptId, number: u32) -> Result<Option<PromptVersion>> {
-        Ok(self.state().versions.get(&(prompt, number)).cloned())
-    }
-
-    async fn list_versions(
-        &self,
-        prompt: PromptId,
-        page: &PageQuery,
-    ) -> Result<Page<PromptVersion>> {
-        let after = match &page.after {
-            None => None,
-            Some(Cursor::Version(number)) => Some(*number),
-            Some(other) => return Err(other.foreign()),
-        };
-        let state = self.state();
-        let mut found: Vec<&PromptVersion> = state
-            .versions
-            .range((prompt, 0)..=(prompt, u32::MAX))
-            .map(|(_, version)| version)
-            .filter(|version| after.is_none_or(|after| version.number < after))
-            .collect();
-        found.sort_by_key(|version| Reverse(version.number));
-        Ok(page_of(found, page.limit, |version| Cursor::Version(version.number)))
-    }
+    page_of(found, query.page.limit, |record| {
+        let (at, id) = place(record);
+        cursor(at, id)
+    })
 }
 
 /// The records of a batch that change something, over the state that they will change.
@@ -310,23 +240,15 @@ impl RecordStore for MemoryStore {
             Some(Cursor::Usage(at, id)) => Some((*at, *id)),
             Some(other) => return Err(other.foreign()),
         };
-        let place = |usage: &Usage| (usage.created_at, usage.id.to_bytes());
         let state = self.state();
-        let mut found: Vec<&Usage> = state
+        let found = state
             .usages
             .values()
             .filter(|usage| query.range.contains(usage.created_at))
             .filter(|usage| query.filter.matches_usage(usage))
-            .filter(|usage| query.usage.is_none_or(|id| id == usage.id))
-            .filter(|usage| after.is_none_or(|after| query.order.is_behind(&place(usage), &after)))
-            .collect();
-        found.sort_by_key(|usage| place(usage));
-        if query.order == Order::NewestFirst {
-            found.reverse();
-        }
-        let mut page = page_of(found, query.page.limit, |usage| {
-            Cursor::Usage(usage.created_at, usage.id.to_bytes())
-        });
+            .filter(|usage| query.usage.is_none_or(|id| id == usage.id));
+        let place = |usage: &Usage| (usage.created_at, usage.id.to_bytes());
+        let mut page = page_of_records(found, query, after, place, Cursor::Usage);
         if !query.payloads {
             page.items.iter_mut().for_each(|usage| usage.payload = None);
         }
@@ -339,23 +261,15 @@ impl RecordStore for MemoryStore {
             Some(Cursor::Execution(at, id)) => Some((*at, *id)),
             Some(other) => return Err(other.foreign()),
         };
-        let place = |execution: &LlmExecution| (execution.created_at, execution.id.to_bytes());
         let state = self.state();
-        let mut found: Vec<&LlmExecution> = state
+        let found = state
             .executions
             .values()
             .filter(|execution| query.range.contains(execution.created_at))
             .filter(|execution| query.filter.matches_execution(execution))
-            .filter(|execution| query.usage.is_none_or(|id| id == execution.usage_id))
-            .filter(|call| after.is_none_or(|after| query.order.is_behind(&place(call), &after)))
-            .collect();
-        found.sort_by_key(|execution| place(execution));
-        if query.order == Order::NewestFirst {
-            found.reverse();
-        }
-        let mut page = page_of(found, query.page.limit, |execution| {
-            Cursor::Execution(execution.created_at, execution.id.to_bytes())
-        });
+            .filter(|execution| query.usage.is_none_or(|id| id == execution.usage_id));
+        let place = |execution: &LlmExecution| (execution.created_at, execution.id.to_bytes());
+        let mut page = page_of_records(found, query, after, place, Cursor::Execution);
         if !query.payloads {
             page.items.iter_mut().for_each(|execution| execution.payload = None);
         }
@@ -421,142 +335,10 @@ impl RecordStore for MemoryStore {
     }
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned> {
-        let mut state = self.state();
-        let limit = prune.limit as usize;
-        let mut pruned = Pruned { done: true, ..Pruned::default() };
-        if let Some(before) = prune.raw_before.map(horizon_of) {
-            state.horizon = state.horizon.max(Some(before));
-            let (ids, all) = oldest(&state.usages, limit, |usage| {
-                (usage.created_at < before).then_some(usage.created_at)
-            });
-            pruned.usages = ids.len() as u64;
-            pruned.done &= all;
-            for id in &ids {
-                let gone = state.usages.remove(id);
-                state.pruned_usages.extend(gone.iter().map(remains_of_usage));
-            }
-            let (ids, all) = oldest(&state.executions, limit, |execution| {
-                (execution.created_at < before).then_some(execution.created_at)
-            });
-            pruned.executions = ids.len() as u64;
-            pruned.done &= all;
-            for id in &ids {
-                let gone = state.executions.remove(id);
-                state.pruned_calls.extend(gone.iter().filter_map(remains_of_call));
-                state.past_costs.remove(id);
-            }
-        }
-        if let Some(before) = prune.payloads_before {
-            let State { usages, executions, .. } = &mut *state;
-            let mut payloads: Vec<(Timestamp, [u8; 16], Expiring<'_>)> = Vec::new();
-            for (id, usage) in usages {
-                if usage.created_at < before && usage.payload.is_some() {
-                    let payload = Expiring::Usage(usage);
-                    payloads.push((payload.created_at(), id.to_bytes(), payload));
-                }
-            }
-            for (id, execution) in executions {
-                if execution.created_at < before && execution.payload.is_some() {
-                    let payload = Expiring::Execution(execution);
-                    payloads.push((payload.created_at(), id.to_bytes(), payload));
-                }
-            }
-            payloads.sort_by_key(|(at, id, _)| (*at, *id));
-            pruned.done &= payloads.len() <= limit;
-            for (_, _, payload) in payloads.into_iter().take(limit) {
-                payload.expire();
-                pruned.payloads += 1;
-            }
-        }
-        Ok(pruned)
+        Ok(self.state().prune(prune))
     }
 
     async fn raw_horizon(&self) -> Result<Option<Timestamp>> {
         Ok(self.state().horizon)
-    }
-}
-
-/// What sums keep of a usage that was pruned.
-fn remains_of_usage(usage: &Usage) -> Usage {
-    let Usage { id, attribution, created_at, payload: _ } = usage;
-    Usage {
-        id: *id,
-        attribution: Attribution { session: None, user: None, ..attribution.clone() },
-        created_at: horizon_of(*created_at),
-        payload: None,
-    }
-}
-
-/// What sums keep of a call that was pruned: nothing of one that had not finished.
-fn remains_of_call(call: &LlmExecution) -> Option<LlmExecution> {
-    call.status.is_final().then(|| LlmExecution {
-        attribution: Attribution { session: None, user: None, ..call.attribution.clone() },
-        created_at: horizon_of(call.created_at),
-        payload: None,
-        ..call.clone()
-    })
-}
-
-/// A record that has a payload to delete.
-enum Expiring<'a> {
-    Usage(&'a mut Usage),
-    Execution(&'a mut LlmExecution),
-}
-
-impl Expiring<'_> {
-    fn created_at(&self) -> Timestamp {
-        match self {
-            Self::Usage(usage) => usage.created_at,
-            Self::Execution(execution) => execution.created_at,
-        }
-    }
-
-    fn expire(self) {
-        match self {
-            Self::Usage(usage) => usage.payload = None,
-            Self::Execution(execution) => execution.payload = None,
-        }
-    }
-}
-
-/// The ids of the oldest `limit` of those that `doomed` gives a time, and whether that is all.
-fn oldest<K: Copy + Ord, V>(
-    map: &BTreeMap<K, V>,
-    limit: usize,
-    doomed: impl Fn(&V) -> Option<Timestamp>,
-) -> (Vec<K>, bool) {
-    let mut found: Vec<(Timestamp, K)> =
-        map.iter().filter_map(|(id, value)| doomed(value).map(|at| (at, *id))).collect();
-    found.sort();
-    let all = found.len() <= limit;
-    (found.into_iter().take(limit).map(|(_, id)| id).collect(), all)
-}
-
-#[async_trait]
-impl CostStore for MemoryStore {
-    async fn cost_configs(&self) -> Result<PriceList> {
-        let state = self.state();
-        let configs = state.prices.values().cloned().collect();
-        Ok(PriceList { generation: state.generation, configs })
-    }
-
-    async fn price_generation(&self) -> Result<u64> {
-        Ok(self.state().generation)
-    }
-
-    async fn put_cost_configs(&self, configs: &[CostConfig], expected: u64) -> Result<()> {
-        let mut state = self.state();
-        if state.generation != expected {
-            return Err(refusal::prices_changed(state.generation, expected));
-        }
-        let mut prices = state.prices.clone();
-        for config in configs {
-            config.validate()?;
-            prices.insert(config.id, config.clone());
-        }
-        CostConfig::check_overlaps(prices.values())?;
-        state.prices = prices;
-        state.generation += 1;
-        Ok(())
     }
 }

@@ -3,9 +3,10 @@
 
 use std::fmt::Display;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::id::PromptId;
 use crate::money::Usd;
+use crate::prompt::Prompt;
 use crate::record::Record;
 use crate::slug::Slug;
 use crate::time::Timestamp;
@@ -41,14 +42,18 @@ pub fn no_prompt(id: PromptId) -> Error {
     Error::not_found(format!("there is no prompt {id}"))
 }
 
-/// A prompt has another revision than the one before the new one.
-pub fn prompt_changed(slug: impl Display, revision: u64) -> Error {
-    Error::conflict(format!(
-        "the prompt {slug} was changed by somebody else: it has revision {revision}"
-    ))
+/// Refuses a change of the prompt `slug` to `prompt`, unless that is the revision behind `stored`, the
+/// one that it has.
+pub fn unless_next(prompt: &Prompt, slug: impl Display, stored: u64) -> Result<()> {
+    if stored.checked_add(1) == Some(prompt.revision) {
+        return Ok(());
+    }
+    Err(Error::conflict(format!(
+        "the prompt {slug} was changed by somebody else: it has revision {stored}"
+    )))
 }
 
-/// A version of that number exists.
+/// A version of that number exists, or comes twice with a new prompt.
 pub fn version_exists(slug: impl Display, number: u32) -> Error {
     Error::conflict(format!("version {number} of the prompt {slug} exists"))
 }

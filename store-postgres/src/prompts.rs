@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use prompt_engine_core::{
-    Cursor, Error, Page, PageQuery, Prompt, PromptId, PromptStatus, PromptStore, PromptVersion,
-    Result, Slug, refusal,
+    Cursor, Page, PageQuery, Prompt, PromptId, PromptStatus, PromptStore, PromptVersion, Result,
+    Slug, refusal,
 };
 use serde_json::Value;
 use sqlx::postgres::{PgBindIterExt, PgRow};
@@ -184,12 +184,9 @@ async fn insert(
             refusal::slug_taken(&prompt.slug)
         }));
     }
-    let numbers: BTreeSet<u32> = versions.iter().map(|version| version.number).collect();
-    if numbers.len() < versions.len() {
-        return Err(Fault::Judged(Error::conflict(format!(
-            "two versions of the prompt {} have one number",
-            prompt.slug
-        ))));
+    let mut numbers = BTreeSet::new();
+    if let Some(twice) = versions.iter().find(|version| !numbers.insert(version.number)) {
+        return Err(Fault::Judged(refusal::version_exists(&prompt.slug, twice.number)));
     }
     insert_versions(conn, prompt.id, versions, &prompt.slug).await
 }
@@ -207,10 +204,7 @@ async fn update(
     let Some((revision, slug)) = stored else {
         return Err(Fault::Judged(refusal::no_prompt(prompt.id)));
     };
-    let revision = revision.cast_unsigned();
-    if revision.checked_add(1) != Some(prompt.revision) {
-        return Err(Fault::Judged(refusal::prompt_changed(&slug, revision)));
-    }
+    refusal::unless_next(prompt, &slug, revision.cast_unsigned())?;
     insert_versions(conn, prompt.id, version.map_or(&[], std::slice::from_ref), &slug).await?;
     query(UPDATE_PROMPT)
         .bind(uuid(prompt.id))

@@ -71,29 +71,25 @@ pub(crate) struct Located {
 
 impl From<Located> for Error {
     fn from(Located { path, fault }: Located) -> Self {
+        use ErrorKind::{Corrupt, Unsupported};
         let file = path.display();
+        let fault = match fault {
+            Fault::Judged(error) if !matches!(error.kind(), Corrupt | Unsupported) => return error,
+            fault => fault,
+        };
+        let newer = || {
+            let sentence = format!("the redb file {file} was written by a newer PromptEngine");
+            (Unsupported, sentence)
+        };
         let (kind, sentence) = match &fault {
-            // What core could not read back is said of the file it was in.
-            Fault::Judged(error) if error.kind() == ErrorKind::Corrupt => {
-                (ErrorKind::Corrupt, format!("the redb file {file} holds what was never written"))
-            }
-            // A value in the hands of core may be of a form that is not known yet, as rows may.
-            Fault::Judged(error) if error.kind() == ErrorKind::Unsupported => (
-                ErrorKind::Unsupported,
-                format!("the redb file {file} was written by a newer PromptEngine"),
-            ),
-            Fault::Judged(_) => {
-                let Fault::Judged(error) = fault else { unreachable!("matched above") };
-                return error;
-            }
             Fault::Driver(error) => driver(error, &file.to_string()),
-            Fault::Row(_) => {
-                (ErrorKind::Corrupt, format!("the redb file {file} holds what was never written"))
+            Fault::Version { .. } => newer(),
+            // A value in the hands of core may be of a form that is not known yet, as rows may.
+            Fault::Judged(error) if error.kind() == Unsupported => newer(),
+            // What core could not read back is said of the file it was in.
+            Fault::Row(_) | Fault::Judged(_) => {
+                (Corrupt, format!("the redb file {file} holds what was never written"))
             }
-            Fault::Version { .. } => (
-                ErrorKind::Unsupported,
-                format!("the redb file {file} was written by a newer PromptEngine"),
-            ),
             Fault::NoFolder(_) | Fault::Folder => {
                 (ErrorKind::Invalid, format!("{file} cannot be opened as a redb file"))
             }

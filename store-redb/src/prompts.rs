@@ -140,9 +140,7 @@ fn update(txn: &WriteTransaction, prompt: &Prompt, version: Option<&PromptVersio
         return Err(Fault::Judged(refusal::no_prompt(prompt.id)));
     };
     let Prompt { slug, revision, created_at, .. } = stored;
-    if revision.checked_add(1) != Some(prompt.revision) {
-        return Err(Fault::Judged(refusal::prompt_changed(&slug, revision)));
-    }
+    refusal::unless_next(prompt, &slug, revision)?;
     // Its slug and its creation never change.
     let prompt = Prompt { slug, created_at, ..prompt.clone() };
     prompts.insert(id, &*codec::encode(&prompt)?)?;

@@ -69,17 +69,14 @@ impl From<FromSqlError> for Fault {
 impl From<Located> for Error {
     fn from(Located { path, fault }: Located) -> Self {
         let file = path.display();
+        let fault = match fault {
+            Fault::Judged(error) if error.kind() != ErrorKind::Corrupt => return error,
+            fault => fault,
+        };
         let (kind, sentence) = match &fault {
-            // What core could not read back is said of the file it was in.
-            Fault::Judged(error) if error.kind() == ErrorKind::Corrupt => {
-                (ErrorKind::Corrupt, format!("the SQLite file {file} holds what was never written"))
-            }
-            Fault::Judged(_) => {
-                let Fault::Judged(error) = fault else { unreachable!("matched above") };
-                return error;
-            }
             Fault::Driver(error) => driver(error, &file.to_string()),
-            Fault::Row(_) => {
+            // What core could not read back is said of the file it was in.
+            Fault::Row(_) | Fault::Judged(_) => {
                 (ErrorKind::Corrupt, format!("the SQLite file {file} holds what was never written"))
             }
             Fault::NoFolder(_) | Fault::Folder => {

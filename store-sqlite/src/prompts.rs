@@ -149,10 +149,7 @@ fn update(conn: &Connection, prompt: &Prompt, version: Option<&PromptVersion>) -
     let Some((revision, slug)) = stored else {
         return Err(Fault::Judged(refusal::no_prompt(prompt.id)));
     };
-    let revision = revision.cast_unsigned();
-    if revision.checked_add(1) != Some(prompt.revision) {
-        return Err(Fault::Judged(refusal::prompt_changed(&slug, revision)));
-    }
+    refusal::unless_next(prompt, &slug, revision.cast_unsigned())?;
     if let Some(version) = version {
         insert_version(conn, prompt, version)?;
     }
