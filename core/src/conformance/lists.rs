@@ -8,20 +8,23 @@ use super::arbitrary::{Arbitrary, at, at_micros, bytes, call, label, pending};
 use super::{Fixture, refused};
 use crate::aggregate::AggregateQuery;
 use crate::analytics::{Analytics, StatsQuery};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Result};
 use crate::id::{ExecutionId, PromptId, UsageId};
-use crate::query::{Cursor, Filter, Order, PageQuery, RecordQuery};
+use crate::query::{Cursor, Filter, Order, Page, PageQuery, RecordQuery};
 use crate::record::{LlmExecution, Record, Usage};
 use crate::status::Status;
 use crate::store::Prune;
 use crate::time::TimeRange;
 
-/// All usages that `query` finds, page by page.
-async fn usages(fx: &Fixture, query: &RecordQuery) -> Vec<Usage> {
+/// All that `query` finds by `list`, page by page.
+async fn all<T>(
+    query: &RecordQuery,
+    list: impl AsyncFn(&RecordQuery) -> Result<Page<T>>,
+) -> Vec<T> {
     let mut query = query.clone();
     let mut seen = Vec::new();
     loop {
-        let page = fx.store.list_usages(&query).await.unwrap();
+        let page = list(&query).await.unwrap();
         let full = page.items.len() == query.page.limit as usize;
         assert!(page.items.len() <= query.page.limit as usize);
         seen.extend(page.items);
@@ -31,19 +34,12 @@ async fn usages(fx: &Fixture, query: &RecordQuery) -> Vec<Usage> {
     }
 }
 
-/// All executions that `query` finds, page by page.
+async fn usages(fx: &Fixture, query: &RecordQuery) -> Vec<Usage> {
+    all(query, async |query| fx.store.list_usages(query).await).await
+}
+
 async fn executions(fx: &Fixture, query: &RecordQuery) -> Vec<LlmExecution> {
-    let mut query = query.clone();
-    let mut seen = Vec::new();
-    loop {
-        let page = fx.store.list_executions(&query).await.unwrap();
-        let full = page.items.len() == query.page.limit as usize;
-        assert!(page.items.len() <= query.page.limit as usize);
-        seen.extend(page.items);
-        let Some(after) = page.next else { return seen };
-        assert!(full, "a page that another follows is not full");
-        query.page.after = Some(after.to_string().parse().unwrap());
-    }
+    all(query, async |query| fx.store.list_executions(query).await).await
 }
 
 /// Newest first, without payloads: what a list of `records` is, before any filter.
