@@ -4,27 +4,29 @@
 //! whole or not at all, and what was stored is always said.
 
 mod own;
+mod plan;
+mod report;
 mod row;
 mod source;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use prompt_engine::{
-    Attribution, ErrorCategory, ErrorKind, ExecutionId, ExecutionPayload, Label, LlmExecution,
-    NewPrompt, PriceBook, PriceRequest, Prompt, PromptEngine, Record, Slug, Status, Timestamp,
-    UnpricedReason, Usage, UsageId, VersionDraft, Zone,
+    Attribution, ErrorCategory, ErrorKind, ExecutionId, ExecutionPayload, LlmExecution, NewPrompt,
+    PriceBook, PriceRequest, Prompt, PromptEngine, Record, Slug, Status, Usage, UsageId,
+    VersionDraft, Zone,
 };
-use serde::Serialize;
 
 use self::own::OwnFile;
-use self::row::{Plan, Row};
+use self::plan::Plan;
+use self::report::Report;
+use self::row::Row;
 use self::source::{Refusal, Source};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::{document, note, printable, say};
 use crate::progress::Progress;
 use crate::table::{count, number};
 
@@ -32,8 +34,6 @@ use crate::table::{count, number};
 const BATCH: usize = 2_000;
 /// Refusals that the JSON document names; all of them go to standard error.
 const NAMED_REFUSALS: usize = 100;
-/// Models without a price that the summary names.
-const NAMED_MODELS: usize = 5;
 /// The only version that every prompt is sure to have, at every import of a file.
 const FIRST_VERSION: u32 = 1;
 
@@ -123,7 +123,7 @@ pub(crate) async fn run(args: ImportArgs, context: &Context) -> Result<(), Failu
         progress,
         prompts: HashMap::new(),
         seen: HashMap::new(),
-        report: Report { file: args.file.display().to_string(), ..Report::default() },
+        report: Report::new(args.file.display().to_string()),
     };
     let outcome = import.all(source).await;
     import.progress.finish();
@@ -399,105 +399,5 @@ impl Import<'_> {
             self.report.refusals.push(refusal);
         }
         sentence.map_or(Ok(()), |sentence| Err(Failure::failed(sentence)))
-    }
-}
-
-/// What an import did.
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    file: String,
-    /// Lines with anything on them, but the header.
-    read: u64,
-    stored: u64,
-    already_there: u64,
-    refused: u64,
-    /// Of the lines that were not refused, stored now or before: how many have a price.
-    priced: u64,
-    unpriced: u64,
-    /// The earliest and the latest moment of those lines.
-    first: Option<Timestamp>,
-    last: Option<Timestamp>,
-    unpriced_models: Vec<UnpricedModel>,
-    prompts_created: Vec<String>,
-    columns_never_seen: Vec<String>,
-    refusals: Vec<Refusal>,
-    #[serde(skip)]
-    reasons: BTreeMap<(Label, Label, &'static str), u64>,
-}
-
-#[derive(Debug, Serialize)]
-struct UnpricedModel {
-    provider: Label,
-    model: Label,
-    reason: &'static str,
-    rows: u64,
-}
-
-impl Report {
-    fn note(&mut self, execution: &LlmExecution) {
-        let at = execution.created_at;
-        self.first = Some(self.first.map_or(at, |first| first.min(at)));
-        self.last = Some(self.last.map_or(at, |last| last.max(at)));
-        match execution.cost.and_then(|cost| cost.reason()) {
-            None => self.priced += 1,
-            Some(reason) => {
-                self.unpriced += 1;
-                let key = (execution.provider.clone(), execution.model.clone(), reason.as_str());
-                *self.reasons.entry(key).or_insert(0) += 1;
-            }
-        }
-    }
-
-    fn print(&mut self, json: bool) -> Result<(), Failure> {
-        let reasons = std::mem::take(&mut self.reasons);
-        self.unpriced_models = reasons
-            .into_iter()
-            .map(|((provider, model, reason), rows)| UnpricedModel {
-                provider,
-                model,
-                reason,
-                rows,
-            })
-            .collect();
-        if json {
-            return document(self);
-        }
-        say(format_args!(
-            "{}: {} read, {} stored, {} already there, {} refused",
-            printable(&self.file),
-            number(self.read),
-            number(self.stored),
-            number(self.already_there),
-            number(self.refused)
-        ))?;
-        if let (Some(first), Some(last)) = (self.first, self.last) {
-            say(format_args!("from {first} to {last}"))?;
-            say(format_args!(
-                "{} priced, {} unpriced",
-                number(self.priced),
-                number(self.unpriced)
-            ))?;
-        }
-        for line in self.unpriced_models.iter().take(NAMED_MODELS) {
-            let UnpricedModel { provider, model, reason, rows } = line;
-            let why = match *reason {
-                reason if reason == UnpricedReason::UnknownModel.as_str() => "no price is known",
-                reason if reason == UnpricedReason::NoUsage.as_str() => "no tokens are given",
-                other => other,
-            };
-            let model = format!("{provider}/{model}");
-            say(format_args!("  {}: {why} ({})", printable(&model), count(*rows, "row")))?;
-        }
-        if let Some(more) = self.unpriced_models.len().checked_sub(NAMED_MODELS).filter(|n| *n > 0)
-        {
-            say(format_args!("  and {more} more models without a price"))?;
-        }
-        if !self.prompts_created.is_empty() {
-            say(format_args!("prompts created: {}", self.prompts_created.join(", ")))?;
-        }
-        for column in &self.columns_never_seen {
-            note(format_args!("no line has {}", printable(column)));
-        }
-        Ok(())
     }
 }

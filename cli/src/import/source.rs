@@ -313,7 +313,6 @@ fn ends_in_quotes(path: &Path, start: u64) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
