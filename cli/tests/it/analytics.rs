@@ -1,15 +1,11 @@
 //! The analytics as people and scripts ask for them: comparisons, rankings, hours, and what an answer
 //! says of itself.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod place;
-
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use place::Place;
+use crate::place::Place;
 
 const HEADER: &str = "at,version,session,user,input,output,latency,status,model\n";
 const MAP: &str = "created_at=at,version=version,session=session,user=user,input_tokens=input,\
@@ -19,7 +15,7 @@ const MAP: &str = "created_at=at,version=version,session=session,user=user,input
 fn with_calls(rows: &str) -> Place {
     let place = Place::with_prompt();
     place.ok(&["prompt", "edit", "welcome", "--content", "Hi {{name}}"]);
-    std::fs::write(place.path().join("calls.csv"), format!("{HEADER}{rows}")).unwrap();
+    place.file("calls.csv", format!("{HEADER}{rows}"));
     let set = "prompt=welcome,provider=openai";
     place.ok(&["import", "calls.csv", "--map", MAP, "--set", set]);
     place

@@ -1,9 +1,5 @@
 //! `playground` as people and scripts run it, against a model server of our own.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod place;
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -11,7 +7,7 @@ use std::process::Stdio;
 use prompt_engine_llm::MockServer;
 use serde_json::json;
 
-use place::Place;
+use crate::place::Place;
 
 const WHAT: [&str; 4] = ["playground", "welcome", "--var", "name=Ada"];
 

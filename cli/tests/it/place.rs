@@ -1,11 +1,15 @@
 //! A folder with a store of its own, and the binary run in it as people and scripts run it.
-#![allow(dead_code, reason = "no test binary needs all of it")]
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// The words of `line`: arguments, none of which has a space.
+pub(crate) fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
 
 /// A folder with a store in it.
 pub(crate) struct Place(TempDir);
@@ -32,6 +36,11 @@ impl Place {
 
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    /// Writes a file into it.
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.path().join(name), content).unwrap();
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {

@@ -1,48 +1,18 @@
 //! `import`, as a user runs it: what comes back, what a second run adds, and what is refused.
-//! Invariant: each test has a folder and a store of its own.
-
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
-use tempfile::TempDir;
+
+use crate::place::Place;
 
 const MAP: &str = "created_at=TIMESTAMP,input_tokens=ContextTokens,output_tokens=GeneratedTokens";
 const SET: &str = "prompt=chat,provider=openai,model=gpt-4o";
 
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn file(&self, name: &str, content: &str) {
-        std::fs::write(self.0.path().join(name), content).unwrap();
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_prompt-engine"))
-            .args(args)
-            .current_dir(self.0.path())
-            .env_remove("PROMPT_ENGINE_STORE")
-            .env_remove("PROMPT_ENGINE_ENV")
-            .output()
-            .unwrap()
-    }
-
-    fn import(&self, file: &str, set: &str, more: &[&str]) -> Output {
-        let args = ["import", file, "--map", MAP, "--set", set, "--json"];
-        self.run(&[&args[..], more].concat())
-    }
-
-    fn stats(&self) -> Value {
-        let output = self.run(&["stats", "--json"]);
-        assert!(output.status.success(), "{}", stderr(&output));
-        json(&output)
-    }
+fn import(place: &Place, file: &str, set: &str, more: &[&str]) -> Output {
+    let args = ["import", file, "--map", MAP, "--set", set, "--json"];
+    place.run(&[&args[..], more].concat())
 }
 
 fn stderr(output: &Output) -> String {
@@ -83,7 +53,7 @@ fn the_azure_traces_come_back_exactly_and_a_second_import_adds_nothing() {
         let set = format!("prompt={slug},provider=openai,model=gpt-4o");
         let path = traces.join(name);
         let path = path.to_str().unwrap();
-        let first = place.import(path, &set, &["--create-prompts"]);
+        let first = import(&place, path, &set, &["--create-prompts"]);
         assert!(first.status.success(), "{}", stderr(&first));
         let report = json(&first);
         assert_eq!(report["stored"], totals[name]["rows"]);
@@ -98,13 +68,13 @@ fn the_azure_traces_come_back_exactly_and_a_second_import_adds_nothing() {
         rows += of_file("rows");
         input += of_file("sum_in");
         output += of_file("sum_out");
-        let again = json(&place.import(path, &set, &[]));
+        let again = json(&import(&place, path, &set, &[]));
         assert_eq!(
             (&again["stored"], &again["already_there"]),
             (&0.into(), &of_file("rows").into())
         );
     }
-    let stats = place.stats();
+    let stats = place.json(&["stats"]);
     assert_eq!(stats["total_executions"], rows);
     assert_eq!(stats["total_uses"], rows);
     assert_eq!(stats["by_status"]["success"], rows);
@@ -123,14 +93,14 @@ fn the_azure_traces_come_back_exactly_and_a_second_import_adds_nothing() {
 fn a_file_that_grew_adds_only_its_new_lines_and_equal_lines_all_count() {
     let place = Place::new();
     let same = "\r\n2023-11-16 18:00:00,7,7";
-    place.file("a.csv", &(calls(100) + same + same));
-    let first = json(&place.import("a.csv", SET, &["--create-prompts"]));
+    place.file("a.csv", calls(100) + same + same);
+    let first = json(&import(&place, "a.csv", SET, &["--create-prompts"]));
     assert_eq!((&first["read"], &first["stored"]), (&102.into(), &102.into()));
     assert_eq!(first["prompts_created"], serde_json::json!(["chat"]));
-    place.file("a.csv", &(calls(100) + same + same + same + "\r\n2023-11-16 20:00:00,1,1\r\n"));
-    let second = json(&place.import("a.csv", SET, &[]));
+    place.file("a.csv", calls(100) + same + same + same + "\r\n2023-11-16 20:00:00,1,1\r\n");
+    let second = json(&import(&place, "a.csv", SET, &[]));
     assert_eq!((&second["stored"], &second["already_there"]), (&2.into(), &102.into()));
-    assert_eq!(place.stats()["total_executions"], 104);
+    assert_eq!(place.json(&["stats"])["total_executions"], 104);
     // The same calls, told in another form.
     place.file("a.jsonl", "{\"at\":\"2023-11-16T20:00:00Z\",\"i\":1,\"o\":\"1\"}\n");
     let map = "created_at=at,input_tokens=i,output_tokens=o";
@@ -145,39 +115,39 @@ fn a_bad_line_stops_the_import_and_what_is_before_it_is_stored() {
         "a.csv",
         &(calls(15) + "\r\n2023-11-16 19:00:00,-3,1\r\n2023-11-16 19:00:01,3,1\r\n"),
     );
-    let stopped = place.import("a.csv", SET, &["--create-prompts"]);
+    let stopped = import(&place, "a.csv", SET, &["--create-prompts"]);
     assert_eq!(stopped.status.code(), Some(1));
     let said = stderr(&stopped);
     assert!(said.contains("line 17, column ContextTokens: -3 is negative"), "{said}");
     assert!(said.contains("15 rows before it stored"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
-    assert_eq!(place.stats()["total_executions"], 15);
+    assert_eq!(place.json(&["stats"])["total_executions"], 15);
 
-    let skipped = place.import("a.csv", SET, &["--on-error", "skip"]);
+    let skipped = import(&place, "a.csv", SET, &["--on-error", "skip"]);
     assert_eq!(skipped.status.code(), Some(1));
     let report = json(&skipped);
     assert_eq!((&report["stored"], &report["refused"]), (&1.into(), &1.into()));
     assert_eq!(report["refusals"][0]["line"], 17);
     assert_eq!(report["refusals"][0]["column"], "ContextTokens");
     assert!(stderr(&skipped).contains("line 17, column ContextTokens"), "{}", stderr(&skipped));
-    assert_eq!(place.stats()["total_executions"], 16);
+    assert_eq!(place.json(&["stats"])["total_executions"], 16);
 }
 
 #[test]
 fn a_half_written_file_is_called_that() {
     let place = Place::new();
-    place.file("a.csv", &(calls(3) + "\r\n2023-11-16 19:00"));
-    let output = place.import("a.csv", SET, &["--create-prompts"]);
+    place.file("a.csv", calls(3) + "\r\n2023-11-16 19:00");
+    let output = import(&place, "a.csv", SET, &["--create-prompts"]);
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
     assert!(said.contains("line 5") && said.contains("half-written"), "{said}");
-    assert_eq!(place.stats()["total_executions"], 3);
+    assert_eq!(place.json(&["stats"])["total_executions"], 3);
 }
 
 #[test]
 fn what_cannot_be_meant_is_refused_in_one_sentence_before_anything_is_written() {
     let place = Place::new();
-    place.file("a.csv", &calls(3));
+    place.file("a.csv", calls(3));
     let missing_model = "prompt=chat,provider=openai";
     let cases: [(&str, &str, &[&str], i32, &str); 8] = [
         ("a.csv", missing_model, &["--create-prompts"], 2, "model is missing"),
@@ -190,30 +160,30 @@ fn what_cannot_be_meant_is_refused_in_one_sentence_before_anything_is_written() 
         ("a.csv", SET, &[], 1, "there is no store"),
     ];
     for (file, set, more, code, named) in cases {
-        let output = place.import(file, set, more);
+        let output = import(&place, file, set, more);
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.contains(named), "{named}: {said}");
         assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(!place.0.path().join("prompt_engine.db").exists(), "{said}");
+        assert!(!place.path().join("prompt_engine.db").exists(), "{said}");
     }
-    let made = place.import("a.csv", SET, &["--create-prompts"]);
+    let made = import(&place, "a.csv", SET, &["--create-prompts"]);
     assert!(made.status.success(), "{}", stderr(&made));
-    let output = place.import("a.csv", "prompt=nobody,provider=x,model=y", &[]);
+    let output = import(&place, "a.csv", "prompt=nobody,provider=x,model=y", &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("nobody"), "{}", stderr(&output));
-    assert_eq!(place.stats()["total_executions"], 3);
+    assert_eq!(place.json(&["stats"])["total_executions"], 3);
 }
 
 #[test]
 fn a_model_without_a_price_is_said_to_have_none() {
     let place = Place::new();
-    place.file("a.csv", &calls(3));
+    place.file("a.csv", calls(3));
     let set = "prompt=chat,provider=in-house,model=llama";
     let args = ["import", "a.csv", "--map", MAP, "--set", set, "--create-prompts"];
     let output = place.run(&args);
     assert!(output.status.success(), "{}", stderr(&output));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("in-house/llama: no price is known (3 rows)"), "{said}");
-    assert_eq!(place.stats()["unpriced"], 3);
+    assert_eq!(place.json(&["stats"])["unpriced"], 3);
 }

@@ -1,15 +1,11 @@
 //! `prices`, as a user runs it: tables, quotes, repricing, and what is refused.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod place;
-
 use std::io::Write;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use place::Place;
+use crate::place::{Place, words};
 
 #[test]
 fn prices_are_set_and_never_overlap() {
@@ -88,16 +84,11 @@ fn imported(place: &Place, models: &[&str]) {
             10
         ));
     }
-    std::fs::write(place.path().join("calls.csv"), file).unwrap();
-    place.ok(&[
-        "import",
-        "calls.csv",
-        "--create-prompts",
-        "--map",
-        "created_at=at,model=model,input_tokens=input,output_tokens=output",
-        "--set",
-        "prompt=chat,provider=openai",
-    ]);
+    place.file("calls.csv", file);
+    place.ok(&words(
+        "import calls.csv --create-prompts --set prompt=chat,provider=openai \
+         --map created_at=at,model=model,input_tokens=input,output_tokens=output",
+    ));
 }
 
 #[test]
@@ -138,31 +129,11 @@ fn a_quote_needs_no_store_and_says_what_the_call_would_cost() {
 #[test]
 fn a_quote_is_of_the_prices_in_the_store() {
     let place = Place::new();
-    place.ok(&[
-        "prices",
-        "set",
-        "--provider",
-        "openai",
-        "--model",
-        "gpt-4o",
-        "--input",
-        "7",
-        "--output",
-        "0",
-        "--per-request",
-        "0.5",
-    ]);
-    let call = [
-        "prices",
-        "quote",
-        "--provider",
-        "openai",
-        "--input-tokens",
-        "1000000",
-        "--output-tokens",
-        "0",
-        "--model",
-    ];
+    place.ok(&words(
+        "prices set --provider openai --model gpt-4o --input 7 --output 0 --per-request 0.5",
+    ));
+    let call =
+        words("prices quote --provider openai --input-tokens 1000000 --output-tokens 0 --model");
     let mine = place.json(&[&call[..], &["gpt-4o"]].concat());
     assert_eq!((&mine["cost_usd"], &mine["other_cost_usd"]), (&json!("7.5"), &json!("0.5")));
     let listed = place.lines(&["prices", "list", "--provider", "openai", "--model", "gpt-4o"]);
@@ -185,7 +156,7 @@ fn every_line_of_a_file_is_answered_in_its_order() {
         r#"{"id":1.10,"provider":"openai","model":"gpt-4o","input_tokens":2,"input_tokens":3,"output_tokens":0}"#,
         r#"{"id":12345678901234567890123,"provider":"","model":"gpt-4o","input_tokens":2,"output_tokens":0}"#,
     ];
-    std::fs::write(place.path().join("calls.jsonl"), lines.join("\n")).unwrap();
+    place.file("calls.jsonl", lines.join("\n"));
     let output = place.run(&["prices", "quote", "--jsonl", "calls.jsonl"]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
@@ -230,7 +201,7 @@ fn every_line_of_a_file_is_answered_in_its_order() {
     }
     assert_eq!(answers[7]["cost_usd"], "0.000005");
     // Options of the whole program may stand behind the command, and a mark of UTF-8 before the file.
-    std::fs::write(place.path().join("one.jsonl"), format!("\u{feff}{}\r\n", lines[0])).unwrap();
+    place.file("one.jsonl", format!("\u{feff}{}\r\n", lines[0]));
     let one = place.lines(&["prices", "quote", "--jsonl", "one.jsonl", "--store", "memory:"]);
     assert_eq!(one[0]["cost_usd"], "0.0026");
     place.refused(&["prices", "quote", "--jsonl", "one.jsonl", "--model", "gpt-4o"], 2);
@@ -265,22 +236,14 @@ fn who_asks_line_by_line_is_answered_line_by_line() {
 #[test]
 fn every_model_without_a_price_is_named_with_its_nearest() {
     let place = Place::new();
-    let invented = [
-        "gpt-4oo",
-        "claude-sonet-4-5",
-        "house-1",
-        "house-2",
-        "x/y",
-        "o33",
-        "gpt-6-sool",
-        "nothing-like-it",
-        "gemini-9-ultra",
-        "llama-of-mine",
-    ];
+    let invented = words(
+        "gpt-4oo claude-sonet-4-5 house-1 house-2 x/y o33 gpt-6-sool nothing-like-it \
+         gemini-9-ultra llama-of-mine",
+    );
     imported(&place, &[&invented[..], &["gpt-4o", "gpt-4o-mini"]].concat());
     let found = place.lines(&["prices", "check"]);
     let mut names: Vec<&str> = found.iter().map(|of| of["model"].as_str().unwrap()).collect();
-    let mut expected = invented;
+    let mut expected = invented.clone();
     names.sort_unstable();
     expected.sort_unstable();
     assert_eq!(names, expected);
@@ -321,7 +284,7 @@ fn a_call_that_lacks_a_price_for_its_tier_is_named_too_and_one_that_failed_is_no
         2026-10-20T10:00:02Z,o3,10,1,flex,success\n\
         2026-10-01T10:00:03Z,o3,10,1,batch,success\n\
         2026-10-20T10:00:04Z,nobody,,,,error\n";
-    std::fs::write(place.path().join("calls.csv"), calls).unwrap();
+    place.file("calls.csv", calls);
     place.ok(&[
         "import", "calls.csv", "--create-prompts", "--map",
         "created_at=at,model=model,input_tokens=input,output_tokens=output,service_tier=tier,status=status",
@@ -346,7 +309,7 @@ fn a_call_that_lacks_a_price_for_its_tier_is_named_too_and_one_that_failed_is_no
         2026-01-01T10:00:01Z,gpt-4o,,10,1,batch,\n\
         2026-11-01T10:00:02Z,gpt-4o,,10,1,,5\n\
         2026-11-01T10:00:03Z,gpt-4o,,,,,\n";
-    std::fs::write(place.path().join("calls.csv"), calls).unwrap();
+    place.file("calls.csv", calls);
     place.ok(&[
         "import",
         "calls.csv",
@@ -375,32 +338,10 @@ fn a_call_that_lacks_a_price_for_its_tier_is_named_too_and_one_that_failed_is_no
 fn recorded_calls_are_priced_again_and_show_what_they_cost_before() {
     let place = Place::new();
     imported(&place, &["gpt-4o", "house"]);
-    place.ok(&[
-        "prices",
-        "set",
-        "--provider",
-        "openai",
-        "--model",
-        "house",
-        "--input",
-        "1",
-        "--output",
-        "0",
-    ]);
-    place.ok(&[
-        "prices",
-        "set",
-        "--provider",
-        "openai",
-        "--model",
-        "gpt-4o",
-        "--input",
-        "10",
-        "--output",
-        "0",
-        "--from",
-        "2026-10-03",
-    ]);
+    place.ok(&words("prices set --provider openai --model house --input 1 --output 0"));
+    place.ok(&words(
+        "prices set --provider openai --model gpt-4o --input 10 --output 0 --from 2026-10-03",
+    ));
     let preview = place.json(&["prices", "reprice"]);
     assert_eq!((&preview["applied"], &preview["looked_at"]), (&json!(false), &json!(6)));
     // Calls 1, 3 and 5 of the month are gpt-4o: 1,000, 1,002 and 1,004 tokens in, 10 out.
@@ -456,18 +397,7 @@ fn a_model_shows_its_history_and_an_unknown_one_its_nearest() {
     assert!(known(&["gpt-4o-2029-01-01", "--provider", "openai"]) > 0);
     // What is shown is what calls are priced with: of another provider only its standard prices, and
     // what was set for the model by all its names.
-    place.ok(&[
-        "prices",
-        "set",
-        "--provider",
-        "openai",
-        "--model",
-        "gpt-4o",
-        "--input",
-        "1",
-        "--output",
-        "1",
-    ]);
+    place.ok(&words("prices set --provider openai --model gpt-4o --input 1 --output 1"));
     assert_eq!(known(&["gpt-4o", "--provider", "azure"]), 1);
     let dated = place.lines(&["prices", "show", "gpt-4o-2024-08-06", "--provider", "openai"]);
     assert!(dated.iter().any(|of| of["origin"] == "user"), "{dated:?}");

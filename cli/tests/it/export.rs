@@ -1,14 +1,11 @@
 //! `export` and `import` of an export, as a user runs them: a store moves, and comes back the same.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod place;
-
 use std::fs;
 use std::process::Stdio;
 
-use place::Place;
 use serde_json::Value;
+
+use crate::place::{Place, words};
 
 /// A place whose default store has a prompt of two versions, renders and calls.
 fn filled() -> Place {
@@ -20,23 +17,12 @@ fn filled() -> Place {
     let rows: String =
         (10..60).map(|n| format!("2026-01-01T00:00:{n}Z,{n},house-model,text {n}\n")).collect();
     let header = "created_at,input_tokens,model,response_content\n";
-    fs::write(place.path().join("calls.csv"), format!("{header}{rows}")).unwrap();
+    place.file("calls.csv", format!("{header}{rows}"));
     let map = "created_at=created_at,input_tokens=input_tokens,output_tokens=input_tokens,\
                model=model,response_content=response_content";
     place.ok(&["import", "calls.csv", "--map", map, "--set", "prompt=greet,provider=house"]);
     // Calls that were unpriced get a cost, and keep the old one.
-    place.ok(&[
-        "prices",
-        "set",
-        "--provider",
-        "house",
-        "--model",
-        "house-model",
-        "--input",
-        "1",
-        "--output",
-        "2",
-    ]);
+    place.ok(&words("prices set --provider house --model house-model --input 1 --output 2"));
     place.ok(&["prices", "reprice", "--apply"]);
     place
 }
@@ -89,7 +75,7 @@ fn an_export_that_was_cut_short_is_said_and_taken_up_again() {
     place.ok(&["export", "whole.jsonl"]);
     let whole = read(&place, "whole.jsonl");
     for bytes in [30, whole.len() / 2, whole.len() - 10_000, whole.len() - 30] {
-        fs::write(place.path().join("cut.jsonl"), &whole.as_bytes()[..bytes]).unwrap();
+        place.file("cut.jsonl", &whole.as_bytes()[..bytes]);
         let store = format!("redb://{bytes}.redb");
         let said = place.refused(&["--store", &store, "import", "cut.jsonl"], 1);
         assert!(said.contains("it was cut short"), "{said}");
@@ -112,11 +98,11 @@ fn what_cannot_be_exported_or_imported_is_refused_in_a_sentence() {
     assert!(!place.path().join("none.redb").exists() && !place.path().join("b.jsonl").exists());
     let said = place.refused(&["import", "a.jsonl", "--map", "model=x"], 2);
     assert!(said.contains("an export says itself what it holds"), "{said}");
-    fs::write(place.path().join("newer.jsonl"), "{\"prompt_engine_export\":2}\n").unwrap();
+    place.file("newer.jsonl", "{\"prompt_engine_export\":2}\n");
     assert!(place.refused(&["import", "newer.jsonl"], 1).contains("version 2"));
     let mut lines: Vec<&str> = before.lines().collect();
     lines[4] = "{\"price\":17}";
-    fs::write(place.path().join("bad.jsonl"), lines.join("\n")).unwrap();
+    place.file("bad.jsonl", lines.join("\n"));
     let said = place.refused(&["--store", "redb://bad.redb", "import", "bad.jsonl"], 1);
     assert!(said.contains("line 5 of bad.jsonl: it is no line of an export"), "{said}");
     assert_eq!(read(&place, "a.jsonl"), before);

@@ -1,14 +1,10 @@
 //! `prune` as people and scripts run it.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod place;
-
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use place::Place;
+use crate::place::Place;
 
 const DAY: u64 = 86_400;
 
@@ -17,7 +13,7 @@ fn with_calls(ages: &[u64]) -> Place {
     let place = Place::with_prompt();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let rows: Vec<_> = ages.iter().map(|days| format!("{},answer\n", now - days * DAY)).collect();
-    std::fs::write(place.path().join("c.csv"), format!("at,text\n{}", rows.concat())).unwrap();
+    place.file("c.csv", format!("at,text\n{}", rows.concat()));
     let map = "created_at=at,response_content=text";
     let set = "prompt=welcome,provider=openai,model=gpt-4o";
     place.ok(&["import", "c.csv", "--map", map, "--set", set]);
@@ -80,7 +76,7 @@ fn the_latest_failures_say_that_others_were_pruned() {
     let place = Place::with_prompt();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let rows = [1, 300].map(|days| format!("{},error\n", now - days * DAY)).concat();
-    std::fs::write(place.path().join("f.csv"), format!("at,status\n{rows}")).unwrap();
+    place.file("f.csv", format!("at,status\n{rows}"));
     let map = "created_at=at,status=status";
     let set = "prompt=welcome,provider=openai,model=gpt-4o";
     place.ok(&["import", "f.csv", "--map", map, "--set", set]);

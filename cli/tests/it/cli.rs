@@ -1,9 +1,4 @@
-//! The binary as people and scripts meet it: what it prints, its exit codes, the names in its JSON.
-//! Invariant: no network, no key, a store of its own for each test.
-
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod place;
+//! What the binary prints, its exit codes, the names in its JSON.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -11,7 +6,7 @@ use std::process::Stdio;
 use prompt_engine_llm::MockServer;
 use serde_json::{Value, json};
 
-use place::Place;
+use crate::place::{Place, words};
 
 fn names(value: &Value) -> Vec<&str> {
     let mut names: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
@@ -26,45 +21,13 @@ fn assert_has(value: &Value, wanted: &[&str]) {
     }
 }
 
-const EXECUTION: [&str; 37] = [
-    "id",
-    "usage_id",
-    "prompt",
-    "version",
-    "environment",
-    "session_id",
-    "user_identifier",
-    "provider",
-    "model",
-    "response_model",
-    "priced_model",
-    "service_tier",
-    "status",
-    "error_category",
-    "error_message",
-    "http_status",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "reasoning_tokens",
-    "audio_input_tokens",
-    "audio_output_tokens",
-    "cost_usd",
-    "cost_kind",
-    "cost_reason",
-    "cost_config_id",
-    "latency_ms",
-    "time_to_first_token_ms",
-    "messages_sent",
-    "response_content",
-    "tool_calls",
-    "finish_reason",
-    "response_metadata",
-    "created_at",
-    "completed_at",
-];
+const EXECUTION: &str = "\
+    id usage_id prompt version environment session_id user_identifier provider model \
+    response_model priced_model service_tier status error_category error_message http_status \
+    input_tokens output_tokens cache_read_tokens cache_write_tokens cache_write_1h_tokens \
+    reasoning_tokens audio_input_tokens audio_output_tokens cost_usd cost_kind cost_reason \
+    cost_config_id latency_ms time_to_first_token_ms messages_sent response_content tool_calls \
+    finish_reason response_metadata created_at completed_at";
 
 #[test]
 fn a_prompt_lives_through_its_versions() {
@@ -186,7 +149,7 @@ fn a_run_is_recorded_and_shown_by_its_contract() {
     assert!(ran["response_content"].as_str().unwrap().contains("Hello Ada"));
     let id = ran["execution_id"].as_str().unwrap();
     let shown = place.json(&["executions", "show", id]);
-    let mut wanted = EXECUTION;
+    let mut wanted = words(EXECUTION);
     wanted.sort_unstable();
     let mut found = names(&shown);
     found.retain(|name| *name != "past_costs"); // only where one call is shown
@@ -311,22 +274,11 @@ fn the_analytics_keep_their_names() {
     let server = MockServer::start().unwrap();
     let place = Place::with_prompt();
     place.ok(&["run", "welcome", "--var", "name=Ada", "--base-url", &server.base_url()]);
-    let of_stats = [
-        "total_uses",
-        "total_executions",
-        "by_status",
-        "success_rate",
-        "error_rate",
-        "total_cost_usd",
-        "priced",
-        "unpriced",
-        "tokens",
-        "average_tokens",
-        "latency_ms",
-        "time_to_first_token_ms",
-        "by_environment",
-        "by_model",
-    ];
+    let of_stats = words(
+        "total_uses total_executions by_status success_rate error_rate total_cost_usd priced \
+         unpriced tokens average_tokens latency_ms time_to_first_token_ms by_environment \
+         by_model",
+    );
     let stats = place.json(&["stats", "--last", "1d", "--tz", "Asia/Kathmandu"]);
     assert_has(&stats, &of_stats);
     assert_has(&stats["by_status"], &["pending", "success", "error", "timeout", "cancelled"]);
@@ -351,16 +303,7 @@ fn the_analytics_keep_their_names() {
         assert_has(&costs, &["rows", "total_cost_usd"]);
         assert_has(
             &costs["rows"][0],
-            &[
-                "key",
-                "label",
-                "executions",
-                "cost_usd",
-                "priced",
-                "unpriced",
-                "input_tokens",
-                "output_tokens",
-            ],
+            &words("key label executions cost_usd priced unpriced input_tokens output_tokens"),
         );
         assert!(place.ok(&["costs", "--by", by]).contains("Total: $"));
     }
@@ -416,7 +359,7 @@ fn what_is_wrong_is_named() {
     place.refused(&["prompt", "edit", "welcome"], 2);
     place.refused(&["prompt", "create", "hot", "--content", "x", "--temperature", "3"], 1);
     place.refused(&["prompt", "create", "f", "--content-file", "no/such/file"], 1);
-    std::fs::write(place.path().join("latin1"), b"caf\xe9").unwrap();
+    place.file("latin1", b"caf\xe9");
     let said = place.refused(&["prompt", "create", "f", "--content-file", "latin1"], 1);
     assert!(said.contains("latin1") && said.contains("byte 3"), "{said}");
     let parameter = ["--parameter", "age:integer"];
@@ -486,7 +429,7 @@ fn a_store_that_is_not_there_is_not_made_by_looking() {
 fn hostile_texts_come_back_and_command_no_terminal() {
     let place = Place::new();
     let text = "a\u{1b}[31mred\u{7} {{name}} \u{10ffff} %_'\"";
-    std::fs::write(place.path().join("prompt.txt"), format!("{text}\0")).unwrap();
+    place.file("prompt.txt", format!("{text}\0"));
     place.ok(&["prompt", "create", "hostile", "--content-file", "prompt.txt"]);
     let shown = place.json(&["prompt", "show", "hostile"]);
     assert_eq!(shown["version"]["content"], format!("{text}\0"));

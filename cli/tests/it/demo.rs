@@ -1,35 +1,21 @@
 //! `demo`, as a user runs it: with no key and no network, on a file of its own.
 //! Invariant: a file that exists is left as it is.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-use std::path::Path;
-use std::process::{Command, Output};
-
 use serde_json::Value;
 
-fn run(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_prompt-engine"))
-        .args(args)
-        .current_dir(folder)
-        .env_remove("PROMPT_ENGINE_STORE")
-        .env_remove("PROMPT_ENGINE_ENV")
-        .env_remove("OPENAI_API_KEY")
-        .output()
-        .unwrap()
-}
+use crate::place::Place;
 
 #[test]
 fn every_kind_of_call_is_on_the_file_that_the_demo_made() {
-    let folder = tempfile::tempdir().unwrap();
-    let output = run(folder.path(), &["demo", "--calls", "200"]);
+    let place = Place::new();
+    let output = place.run(&["demo", "--calls", "200"]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for part in ["$ prompt-engine stats", "house-llama-8b", "unpriced", "rate_limit", "To go on"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     let store = "sqlite://prompt_engine_demo.db";
-    let stats = run(folder.path(), &["--store", store, "stats", "--json"]);
+    let stats = place.run(&["--store", store, "stats", "--json"]);
     let stats: Value = serde_json::from_slice(&stats.stdout).unwrap();
     let status = |name: &str| stats["by_status"][name].as_u64().unwrap();
     assert_eq!(stats["total_uses"], 200);
@@ -39,20 +25,20 @@ fn every_kind_of_call_is_on_the_file_that_the_demo_made() {
     }
     assert!(stats["time_to_first_token_ms"]["p50"].is_number(), "{stats}");
     assert!(stats["unpriced"].as_u64().unwrap() > 0, "{stats}");
-    let doctor = run(folder.path(), &["--store", store, "doctor"]);
+    let doctor = place.run(&["--store", store, "doctor"]);
     let said = String::from_utf8(doctor.stdout).unwrap();
     assert!(said.starts_with("200 renders and ") && said.contains("every sum is right"), "{said}");
 }
 
 #[test]
 fn a_file_that_exists_is_left_as_it_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("prompt_engine_demo.db");
+    let place = Place::new();
+    let file = place.path().join("prompt_engine_demo.db");
     std::fs::write(&file, "mine").unwrap();
-    let output = run(folder.path(), &["demo", "--calls", "3"]);
+    let output = place.run(&["demo", "--calls", "3"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(folder.path().join("prompt_engine_demo.2.db").exists());
-    let refused = run(folder.path(), &["demo", "--file", "prompt_engine_demo.db"]);
+    assert!(place.path().join("prompt_engine_demo.2.db").exists());
+    let refused = place.run(&["demo", "--file", "prompt_engine_demo.db"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("exists"));
     assert_eq!(std::fs::read(&file).unwrap(), b"mine");
