@@ -359,7 +359,6 @@ fn rows_answer(set: &Set, question: Question, rows: &[AggregateRow]) -> Answer {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use std::sync::Arc;
 

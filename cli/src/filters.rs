@@ -169,7 +169,6 @@ pub(crate) fn parse_object(text: &str) -> Result<Map<String, Value>, String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

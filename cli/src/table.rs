@@ -219,7 +219,6 @@ pub(crate) fn make_room(table: &mut Table, spare: &[usize]) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -98,7 +98,6 @@ impl<'de> Deserialize<'de> for Slug {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -257,7 +257,6 @@ fn path_at(bytes: &[u8], position: usize) -> Result<(usize, usize, usize), usize
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;

@@ -283,7 +283,6 @@ impl FromStr for PostgresConfig {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -46,7 +46,6 @@ pub(crate) fn unescaped(stored: String) -> Outcome<String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -106,7 +106,6 @@ fn report(converted: &Converted, same: bool) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -27,7 +27,6 @@ pub(super) fn nearest<'a>(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use prompt_engine::Label;
 

@@ -1,5 +1,4 @@
 //! Moments, zones and buckets where clocks do what clocks do.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use proptest::prelude::*;
 

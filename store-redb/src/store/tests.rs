@@ -1,5 +1,4 @@
 //! Disks that fail: full at any write, gone at any sync. The disk is in memory.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io;
 use std::path::PathBuf;

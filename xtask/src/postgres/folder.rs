@@ -136,7 +136,6 @@ fn furnish(path: &Path, owner: Option<Account>) -> io::Result<File> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

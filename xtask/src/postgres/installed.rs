@@ -137,7 +137,6 @@ pub(super) fn last_lines(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 

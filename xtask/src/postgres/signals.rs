@@ -90,7 +90,6 @@ fn is_ignored(signal: i32) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use std::process::Stdio;
 
