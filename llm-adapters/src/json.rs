@@ -7,9 +7,22 @@ pub(crate) fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
     value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
+/// The error that `value` reports in the place of an answer: its field `error`, where that says
+/// anything, since some servers have an empty one in every answer.
+pub(crate) fn error_of(value: &Value) -> Option<&Value> {
+    let says = |error: &&Value| match error {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Bool(true) | Value::Number(_) => true,
+    };
+    value.get("error").filter(says)
+}
+
 /// Whether `value` reports an error in the place of an answer.
 pub(crate) fn has_error(value: &Value) -> bool {
-    value.get("error").is_some_and(|error| !error.is_null())
+    error_of(value).is_some()
 }
 
 /// A count that is there. One that is no number of tokens becomes one that no check lets pass.
@@ -27,6 +40,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_error_that_says_nothing_is_none() {
+        for nothing in [json!(null), json!(false), json!(""), json!({}), json!([])] {
+            assert!(!has_error(&json!({"error": nothing, "choices": []})), "{nothing}");
+        }
+        for error in [json!("no"), json!({"code": 1}), json!(["no"]), json!(true)] {
+            assert!(has_error(&json!({"error": error})), "{error}");
+        }
+    }
 
     #[test]
     fn a_count_that_is_none_lets_no_check_pass() {

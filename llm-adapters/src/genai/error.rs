@@ -148,7 +148,7 @@ struct Reported<'v> {
 impl<'v> Reported<'v> {
     fn read(value: &'v Value) -> Self {
         let value = value.get(0).unwrap_or(value);
-        let object = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
+        let object = json::error_of(value).unwrap_or(value);
         let text = |name| json::text(object, name);
         let word = text("status").or_else(|| text("type")).filter(|word| *word != "error");
         Self {

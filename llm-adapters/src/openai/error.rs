@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::answer::Head;
 use crate::http::{self, excerpt, quoting};
-use crate::json::text;
+use crate::json::{error_of, text};
 
 /// The error of an answer that is no success.
 pub(super) fn from_answer(body: &str, head: &Head) -> LlmError {
@@ -70,7 +70,7 @@ struct Said<'v> {
 
 impl<'v> Said<'v> {
     fn read(value: &'v Value) -> Self {
-        let inner = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
+        let inner = error_of(value).unwrap_or(value);
         let text = |name| text(inner, name);
         let message = inner
             .as_str()
@@ -153,7 +153,7 @@ fn category(status: Option<u16>, said: &Said<'_>) -> ErrorCategory {
 fn metadata(value: &Value, head: &Head) -> Value {
     let mut fields: Map<String, Value> = head.request_id().into_iter().collect();
     if !value.is_null() {
-        let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
+        let error = error_of(value).unwrap_or(value);
         fields.insert("error".into(), head.redactor.value(error));
     }
     if fields.is_empty() { Value::Null } else { Value::Object(fields) }
