@@ -8,8 +8,10 @@ pub(crate) fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
 }
 
 /// The error that `value` reports in the place of an answer: its field `error`, where that says
-/// anything, since some servers have an empty one in every answer.
+/// anything, since some servers have an empty one in every answer; that of the first of a list, as
+/// Gemini has it at times; or all of what calls itself an error, as vLLM does.
 pub(crate) fn error_of(value: &Value) -> Option<&Value> {
+    let value = value.get(0).unwrap_or(value);
     let says = |error: &&Value| match error {
         Value::Null | Value::Bool(false) => false,
         Value::String(text) => !text.is_empty(),
@@ -17,7 +19,8 @@ pub(crate) fn error_of(value: &Value) -> Option<&Value> {
         Value::Object(fields) => !fields.is_empty(),
         Value::Bool(true) | Value::Number(_) => true,
     };
-    value.get("error").filter(says)
+    let itself = || (text(value, "object") == Some("error")).then_some(value);
+    value.get("error").filter(says).or_else(itself)
 }
 
 /// Whether `value` reports an error in the place of an answer.
@@ -49,6 +52,17 @@ mod tests {
         for error in [json!("no"), json!({"code": 1}), json!(["no"]), json!(true)] {
             assert!(has_error(&json!({"error": error})), "{error}");
         }
+    }
+
+    #[test]
+    fn an_error_may_be_in_a_list_or_call_itself_one() {
+        for value in [
+            json!([{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}]),
+            json!({"object": "error", "message": "too long", "code": 400}),
+        ] {
+            assert!(has_error(&value), "{value}");
+        }
+        assert!(!has_error(&json!([{"object": "list", "error": null}])));
     }
 
     #[test]

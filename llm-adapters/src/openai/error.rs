@@ -225,6 +225,21 @@ mod tests {
     }
 
     #[test]
+    fn an_error_in_a_list_is_read_like_one_that_is_not() {
+        let error = json!({"message": "too fast", "code": 429, "status": "RESOURCE_EXHAUSTED"});
+        let body = json!([{"error": error}]);
+        let head = Head { status: 429, ..Head::default() };
+        for read in [from_answer(&body.to_string(), &head), from_value(&body, &head)] {
+            assert_eq!((read.message(), read.code()), ("too fast", Some("RESOURCE_EXHAUSTED")));
+            assert_eq!(
+                (read.category(), read.http_status()),
+                (ErrorCategory::RateLimit, Some(429))
+            );
+            assert_eq!(read.metadata()["error"], error);
+        }
+    }
+
+    #[test]
     fn an_echoed_key_is_nowhere_in_the_error() {
         let redactor = Redactor::new(["sk-secret".into()]);
         let head = Head { status: 401, redactor, ..Head::default() };
