@@ -16,7 +16,8 @@ pub(super) fn parse(body: &str, head: &Head) -> Result<ChatReply, LlmError> {
     if has_error(&value) {
         return Err(error::from_value(&value, head));
     }
-    let choice = value.pointer("/choices/0").ok_or_else(unreadable)?;
+    let choices = value.get("choices").and_then(Value::as_array).ok_or_else(unreadable)?;
+    let choice = choices.iter().find(is_first).or(choices.first()).ok_or_else(unreadable)?;
     if has_error(choice) {
         return Err(error::from_value(choice, head));
     }
@@ -28,6 +29,11 @@ pub(super) fn parse(body: &str, head: &Head) -> Result<ChatReply, LlmError> {
     tools.note(message);
     facts.refusal = text(message, "refusal").map(str::to_owned);
     Ok(facts.reply(content(message), tools.into_calls(), text(choice, "finish_reason"), head))
+}
+
+/// Whether a choice is the answer: further ones are asked for with `n`.
+pub(super) fn is_first(choice: &&Value) -> bool {
+    choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0
 }
 
 /// The text of a message or of a delta: a string, or the text parts of a list.
@@ -141,6 +147,17 @@ mod tests {
         let calls: Vec<_> =
             calls.iter().map(|call| (call.id.as_str(), call.arguments.as_str())).collect();
         assert_eq!(calls, [("a", "{}"), ("b", "{}")]);
+    }
+
+    #[test]
+    fn of_two_choices_the_one_of_index_0_is_the_answer_wherever_it_stands() {
+        let choice = |index: u64, text: &str| json!({"index": index, "message": {"content": text}});
+        let content = |choices: Value| {
+            let reply = read(&json!({"choices": choices}).to_string()).expect("a reply");
+            reply.content
+        };
+        assert_eq!(content(json!([choice(1, "b"), choice(0, "a")])).as_deref(), Some("a"));
+        assert_eq!(content(json!([choice(1, "b")])).as_deref(), Some("b"));
     }
 
     #[test]

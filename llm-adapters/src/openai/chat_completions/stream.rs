@@ -39,9 +39,7 @@ impl Frames for Chunks {
             ready.push_back(StreamEvent::Started { model, id });
         }
         let mut token = false;
-        // Further choices are asked for with `n`; the first is the answer.
-        let first = |choice: &&Value| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
-        for choice in choices.into_iter().flatten().filter(first) {
+        for choice in choices.into_iter().flatten().filter(reply::is_first) {
             if has_error(choice) {
                 return Err(error::from_value(choice, head));
             }
