@@ -25,8 +25,7 @@ pub(super) fn parse(body: &str, head: &Head) -> Result<ChatReply, LlmError> {
     let message = choice.get("message").unwrap_or(&empty);
     let mut facts = Facts::default();
     facts.note(&value, body);
-    let mut tools = Tools::default();
-    tools.note(message);
+    let tools = Tools::of_message(message);
     facts.refusal = text(message, "refusal").map(str::to_owned);
     Ok(facts.reply(content(message), tools.into_calls(), text(choice, "finish_reason"), head))
 }
@@ -62,26 +61,37 @@ impl Tools {
         self.calls.into_iter().map(|(_, call)| call).collect()
     }
 
-    /// Notes the tool calls of a message or of a delta.
-    pub(super) fn note(&mut self, message: &Value) {
-        for part in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
-            let id = text(part, "id");
-            let function = part.get("function").unwrap_or(part);
-            let index = part.get("index").and_then(Value::as_u64);
-            let call = self.place(index, id, text(function, "name"));
-            if let Some(id) = id {
-                id.clone_into(&mut call.id);
-            }
-            add_function(call, function);
+    /// The tool calls of a message, each of which is whole.
+    fn of_message(message: &Value) -> Self {
+        let mut tools = Self::default();
+        for part in parts(message) {
+            let mut call = ToolCall::default();
+            add(&mut call, part);
+            tools.calls.push((None, call));
         }
-        // The form before tools; some servers still speak it.
+        tools.note_old_form(message);
+        tools
+    }
+
+    /// Notes the tool calls of a delta.
+    pub(super) fn note(&mut self, delta: &Value) {
+        for part in parts(delta) {
+            let index = part.get("index").and_then(Value::as_u64);
+            let name = text(function(part), "name");
+            add(self.place(index, text(part, "id"), name), part);
+        }
+        self.note_old_form(delta);
+    }
+
+    /// Notes the form before tools; some servers still speak it.
+    fn note_old_form(&mut self, message: &Value) {
         if let Some(function) = message.get("function_call").filter(|call| call.is_object()) {
             add_function(self.place(Some(0), None, None), function);
         }
     }
 
     /// The call that a part belongs to: the latest of its index, or without one that of its id, or
-    /// the latest of all; a new call where there is none.
+    /// the latest of all, unless it has a name; a new call where there is none.
     ///
     /// Some servers give every call the index 0, and some every part of a call an id of its own: of
     /// the same index, only a part with another id and a name begins a new call.
@@ -92,7 +102,7 @@ impl Tools {
             }
             (Some(_), _) => *at == index,
             (None, Some(id)) => call.id == id,
-            (None, None) => true,
+            (None, None) => name.is_none(),
         });
         let at = known.unwrap_or_else(|| {
             self.calls.push((index, ToolCall::default()));
@@ -100,6 +110,21 @@ impl Tools {
         });
         &mut self.calls[at].1
     }
+}
+
+fn parts(message: &Value) -> impl Iterator<Item = &Value> {
+    message.get("tool_calls").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn function(part: &Value) -> &Value {
+    part.get("function").unwrap_or(part)
+}
+
+fn add(call: &mut ToolCall, part: &Value) {
+    if let Some(id) = text(part, "id") {
+        id.clone_into(&mut call.id);
+    }
+    add_function(call, function(part));
 }
 
 fn add_function(call: &mut ToolCall, function: &Value) {
@@ -141,12 +166,40 @@ mod tests {
     fn calls_of_one_index_are_told_apart_by_id_and_name() {
         let call =
             |id: &str| json!({"index": 0, "id": id, "function": {"name": "f", "arguments": "{}"}});
-        let message = json!({"tool_calls": [call("a"), call("b")]});
-        let body = json!({"choices": [{"message": message}]});
-        let calls = read(&body.to_string()).expect("a reply").tool_calls;
+        let mut tools = Tools::default();
+        tools.note(&json!({"tool_calls": [call("a"), call("b")]}));
+        let calls = tools.into_calls();
         let calls: Vec<_> =
             calls.iter().map(|call| (call.id.as_str(), call.arguments.as_str())).collect();
         assert_eq!(calls, [("a", "{}"), ("b", "{}")]);
+    }
+
+    #[test]
+    fn calls_without_ids_are_calls_of_their_own() {
+        let functions = json!([{"name": "f", "arguments": "{}"}, {"name": "g", "arguments": {}}]);
+        let calls = |wrap: fn(&Value) -> Value| -> Value {
+            functions.as_array().expect("functions").iter().map(wrap).collect()
+        };
+        let names = |calls: Vec<ToolCall>| -> Vec<(String, String)> {
+            calls.into_iter().map(|call| (call.name, call.arguments)).collect()
+        };
+        let expected = ["f", "g"].map(|name| (name.to_owned(), "{}".to_owned()));
+        for calls in [
+            calls(|function| json!({"function": function})),
+            calls(|function| json!({"id": "", "function": function})),
+            calls(|function| json!({"id": "same", "function": function})),
+            calls(|function| json!({"index": 0, "function": function})),
+        ] {
+            let body = json!({"choices": [{"message": {"tool_calls": calls}}]});
+            let reply = read(&body.to_string()).expect("a reply");
+            assert_eq!(names(reply.tool_calls), expected, "{calls}");
+        }
+        // In a stream, too, where nothing but the name tells them apart.
+        let mut tools = Tools::default();
+        for function in functions.as_array().expect("functions") {
+            tools.note(&json!({"tool_calls": [{"function": function}]}));
+        }
+        assert_eq!(names(tools.into_calls()), expected);
     }
 
     #[test]
