@@ -36,8 +36,10 @@ impl Facts {
                 self.kept.insert(name.into(), json!(said));
             }
         }
-        // Groq puts the usage of a stream into a field of its own.
-        let usage = [value.get("usage"), value.pointer("/x_groq/usage")]
+        // Groq puts the usage of a stream into a field of its own, Moonshot into the last choice.
+        let places = ["/usage", "/x_groq/usage", "/choices/0/usage"];
+        let usage = places
+            .map(|place| value.pointer(place))
             .into_iter()
             .flatten()
             .find(|usage| usage.is_object());
@@ -114,5 +116,14 @@ mod tests {
         assert_eq!(noted(&[usage(9, 30), usage(0, 0)]), Some([9, 30]));
         assert_eq!(noted(&[usage(9, 0), Value::Null, json!({})]), Some([9, 0]));
         assert_eq!(noted(&[Value::Null, json!({"total_time": 1})]), None);
+    }
+
+    #[test]
+    fn usage_beside_the_last_words_counts() {
+        let usage = json!({"prompt_tokens": 9, "completion_tokens": 4});
+        let value = json!({"choices": [{"delta": {}, "finish_reason": "stop", "usage": usage}]});
+        let mut facts = Facts::default();
+        facts.note(&value, &value.to_string());
+        assert_eq!(facts.tokens.map(|tokens| (tokens.input, tokens.output)), Some((9, 4)));
     }
 }
