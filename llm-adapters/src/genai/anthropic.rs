@@ -106,7 +106,8 @@ impl Messages {
             Some("tool_use") => {
                 let field = |name| text(block, name).unwrap_or_default().to_owned();
                 // A stream begins with an empty object and sends the text of the real one after it.
-                let input = block.get("input").filter(|input| **input != json!({}));
+                let input =
+                    block.get("input").filter(|input| !input.is_null() && **input != json!({}));
                 let arguments = input.map(Value::to_string).unwrap_or_default();
                 let call =
                     ToolCall { id: field("id"), name: field("name"), arguments, signature: None };
@@ -196,14 +197,14 @@ mod tests {
         let mut reader = Messages::default();
         assert!(reader.whole(&json!({"id": 7, "model": null, "content": [
             {"type": "tool_use", "id": null, "name": "f"}, {"type": "text", "text": 5}, "odd",
+            {"type": "tool_use", "id": "t", "name": "g", "input": null},
             {"type": "new_kind", "text": "not ours"}, {"type": "text", "text": "a"}],
             "usage": {"input_tokens": -1, "output_tokens": "4"}})));
         let reply = reader.reply();
         assert_eq!((reply.content.as_deref(), reply.model), (Some("a"), None));
-        assert_eq!(
-            (reply.tool_calls[0].name.as_str(), reply.tool_calls[0].arguments.as_str()),
-            ("f", "{}")
-        );
+        let calls: Vec<_> =
+            reply.tool_calls.iter().map(|c| (c.name.as_str(), c.arguments.as_str())).collect();
+        assert_eq!(calls, [("f", "{}"), ("g", "{}")]);
         assert!(reply.tokens.is_some_and(|tokens| tokens.output == 4 && tokens.check().is_err()));
         assert!(reader.whole(&json!({"content": "plain"})));
         assert_eq!(reader.reply().content.as_deref(), Some("plain"));

@@ -72,7 +72,10 @@ impl Candidates {
                 id: text(call, "id")
                     .map_or_else(|| format!("call#{name}#{}", self.calls.len()), str::to_owned),
                 name: name.to_owned(),
-                arguments: call.get("args").map_or_else(|| "{}".to_owned(), Value::to_string),
+                arguments: match call.get("args") {
+                    None | Some(Value::Null) => "{}".to_owned(),
+                    Some(arguments) => arguments.to_string(),
+                },
                 signature: text(part, "thoughtSignature").map(str::to_owned),
             };
             self.calls.push(call);
@@ -142,7 +145,8 @@ mod tests {
         let step = reader.frame(&json!({"candidates": [{"content": {"parts": [
             {"text": "hm", "thought": true}, {"text": "Hi"}, {"text": " there"},
             {"functionCall": {"name": "f"}, "thoughtSignature": "c2ln"},
-            {"functionCall": {"name": "f", "args": {"x": 1}, "id": "own"}}]}}]}));
+            {"functionCall": {"name": "f", "args": {"x": 1}, "id": "own"}},
+            {"functionCall": {"name": "g", "args": null}}]}}]}));
         assert_eq!(step, Step { text: "Hi there".into(), token: true, last: false });
         let reply = reader.reply();
         let calls: Vec<_> = reply
@@ -150,7 +154,7 @@ mod tests {
             .iter()
             .map(|call| (call.id.as_str(), call.arguments.as_str()))
             .collect();
-        assert_eq!(calls, [("call#f#0", "{}"), ("own", r#"{"x":1}"#)]);
+        assert_eq!(calls, [("call#f#0", "{}"), ("own", r#"{"x":1}"#), ("call#g#2", "{}")]);
         assert_eq!(reply.tool_calls[0].signature.as_deref(), Some("c2ln"));
         assert_eq!((reply.tokens, reply.metadata), (None, Value::Null));
     }
