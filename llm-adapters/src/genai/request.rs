@@ -94,8 +94,13 @@ fn complete(config: &mut Map<String, Value>, request: &ChatRequest) {
 
 fn messages(protocol: Protocol, messages: &[Message]) -> Result<Vec<ChatMessage>, LlmError> {
     let mut words: Vec<ChatMessage> = Vec::with_capacity(messages.len());
-    for message in messages {
-        let parts = parts(protocol, message)?;
+    // The message whose calls are answered.
+    let mut caller = 0;
+    for (place, message) in messages.iter().enumerate() {
+        if !message.tool_calls.is_empty() {
+            caller = place;
+        }
+        let parts = parts(protocol, message, caller)?;
         if parts.is_empty() {
             continue;
         }
@@ -119,7 +124,23 @@ fn role(role: Role) -> ChatRole {
     }
 }
 
-fn parts(protocol: Protocol, message: &Message) -> Result<Vec<ContentPart>, LlmError> {
+/// The id of a call made in the message at `caller`, as `protocol` takes it. Anthropic takes letters,
+/// digits, `_` and `-`, and no id twice; stand-ins for ids that Gemini did not give have a `#`, and
+/// begin anew in each turn.
+fn id_for(protocol: Protocol, id: &str, caller: usize) -> String {
+    let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if protocol != Protocol::Anthropic || id.chars().all(fit) {
+        return id.to_owned();
+    }
+    let fitted: String = id.chars().map(|c| if fit(c) { c } else { '_' }).collect();
+    format!("{fitted}_{caller}")
+}
+
+fn parts(
+    protocol: Protocol,
+    message: &Message,
+    caller: usize,
+) -> Result<Vec<ContentPart>, LlmError> {
     let Message { role, content, images, tool_calls, tool_call_id } = message;
     if *role != Role::User && !images.is_empty() {
         return Err(refusal(format!(
@@ -133,6 +154,7 @@ fn parts(protocol: Protocol, message: &Message) -> Result<Vec<ContentPart>, LlmE
         let id = tool_call_id
             .as_deref()
             .ok_or_else(|| refusal("the result of a tool names no call in tool_call_id".into()))?;
+        let id = id_for(protocol, id, caller);
         return Ok(vec![ToolResponse::new(id, content.as_str()).into()]);
     }
     let mut parts = thoughts(protocol, tool_calls);
@@ -145,7 +167,7 @@ fn parts(protocol: Protocol, message: &Message) -> Result<Vec<ContentPart>, LlmE
         parts.push(image(protocol, picture)?);
     }
     for call in tool_calls {
-        parts.push(tool_call(protocol, call)?.into());
+        parts.push(tool_call(protocol, call, caller)?.into());
     }
     Ok(parts)
 }
@@ -164,7 +186,7 @@ fn thoughts(protocol: Protocol, calls: &[ToolCall]) -> Vec<ContentPart> {
         .collect()
 }
 
-fn tool_call(protocol: Protocol, call: &ToolCall) -> Result<Call, LlmError> {
+fn tool_call(protocol: Protocol, call: &ToolCall, caller: usize) -> Result<Call, LlmError> {
     let ToolCall { id, name, arguments, signature } = call;
     let fn_arguments = match arguments.trim() {
         "" => json!({}),
@@ -179,7 +201,7 @@ fn tool_call(protocol: Protocol, call: &ToolCall) -> Result<Call, LlmError> {
     let of_gemini =
         |signature: &&String| protocol == Protocol::Gemini && !signature.starts_with(['[', '{']);
     Ok(Call {
-        call_id: id.clone(),
+        call_id: id_for(protocol, id, caller),
         fn_name: name.clone(),
         fn_arguments,
         thought_signatures: signature.as_ref().filter(of_gemini).map(|said| vec![said.clone()]),

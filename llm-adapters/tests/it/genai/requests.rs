@@ -168,6 +168,33 @@ async fn a_signature_of_another_provider_stays_here() {
 }
 
 #[tokio::test]
+async fn ids_that_anthropic_refuses_become_some_that_it_takes() {
+    let mut request = ask("hi");
+    for _ in 0..2 {
+        let mut called = Message::assistant("");
+        called.tool_calls = ["call#weather#0", "toolu_1", "call#weather#1"]
+            .map(|id| ToolCall { id: id.into(), name: "weather".into(), ..ToolCall::default() })
+            .into();
+        let results = called.tool_calls.iter().map(|call| Message::tool(&call.id, "sunny"));
+        let results: Vec<_> = results.collect();
+        request.messages.push(called);
+        request.messages.extend(results);
+    }
+    let [plain, _] = sent(Protocol::Anthropic, &request).await.expect("requests");
+    let ids = |turn: usize, name: &str| -> Vec<String> {
+        let parts = plain.body["messages"][turn]["content"].as_array().expect("parts");
+        parts.iter().map(|part| part[name].as_str().expect("an id").to_owned()).collect()
+    };
+    let first = ids(1, "id");
+    assert_eq!(first, ["call_weather_0_2", "toolu_1", "call_weather_1_2"]);
+    assert_eq!(ids(2, "tool_use_id"), first);
+    // Gemini's stand-ins begin anew in each turn, and Anthropic takes no id twice.
+    let second = ids(3, "id");
+    assert_eq!(second, ["call_weather_0_6", "toolu_1", "call_weather_1_6"]);
+    assert_eq!(ids(4, "tool_use_id"), second);
+}
+
+#[tokio::test]
 async fn an_assistant_that_said_nothing_is_left_out() {
     for (protocol, list) in [(Protocol::Anthropic, "messages"), (Protocol::Gemini, "contents")] {
         let mut request = ask("hi");
