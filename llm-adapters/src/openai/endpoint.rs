@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use async_openai::config::Config;
 use prompt_engine_core::{Error, ErrorCategory, LlmError, Result};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::Url;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::http::{self, Redactor};
 
 const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
 
-/// Headers that carry keys at one server or another.
-const SECRET_HEADERS: [&str; 5] =
-    ["authorization", "proxy-authorization", "api-key", "x-api-key", "cookie"];
+/// What is in the name of a header or of a field of a query that carries a secret, at one server or
+/// another: `authorization`, `api-key`, `x-goog-api-key`, `key`, `access_token`, `sig`.
+const SECRET_WORDS: [&str; 7] = ["auth", "cookie", "key", "pass", "secret", "sig", "token"];
 
 pub(super) enum Endpoint {
     Own {
@@ -88,8 +89,9 @@ impl Endpoint {
                 .map_err(|_| unfit("the configuration of the client"))?,
         };
         let mut secrets = vec![key.clone()];
+        secrets.extend(self.secrets_of_url());
         for (name, value) in &mut headers {
-            if is_secret(name) || value.is_sensitive() {
+            if is_secret(name.as_str()) || value.is_sensitive() {
                 value.set_sensitive(true);
                 let text = value.to_str().unwrap_or_default();
                 // Behind the scheme, such as `Bearer`.
@@ -98,8 +100,21 @@ impl Endpoint {
         }
         Ok((headers, Redactor::new(secrets)))
     }
+
+    /// The secrets in the query of a client that was handed in, as they are and as a URL holds them.
+    fn secrets_of_url(&self) -> Vec<SecretString> {
+        let Self::Handed(config) = self else { return Vec::new() };
+        let Ok(mut url) = Url::parse(&config.url("")) else { return Vec::new() };
+        url.query_pairs_mut().extend_pairs(config.query());
+        let read = url.query_pairs().filter(|(name, _)| is_secret(name));
+        let read = read.map(|(_, value)| value.into_owned().into());
+        let raw = url.query().unwrap_or_default().split('&');
+        let raw = raw.filter_map(|field| field.split_once('=')).filter(|(name, _)| is_secret(name));
+        read.chain(raw.map(|(_, value)| value.into())).collect()
+    }
 }
 
-fn is_secret(name: &HeaderName) -> bool {
-    SECRET_HEADERS.contains(&name.as_str())
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_WORDS.iter().any(|word| name.contains(word))
 }

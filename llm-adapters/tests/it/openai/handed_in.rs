@@ -9,6 +9,8 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use prompt_engine_core::{ErrorCategory, LlmClient};
 use prompt_engine_llm::OpenAi;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use secrecy::SecretString;
 
 use super::{ask, drain, serve_router};
 
@@ -16,7 +18,7 @@ const KEY: &str = "sk-handed-in-0123456789";
 
 type Seen = Arc<Mutex<Vec<String>>>;
 
-/// A server that refuses with 429 and repeats every header, and what it saw of requests.
+/// A server that refuses with 429 and repeats URL and headers, and what it saw of requests.
 async fn echo() -> (String, Seen) {
     let seen = Seen::default();
     let kept = Arc::clone(&seen);
@@ -27,9 +29,9 @@ async fn echo() -> (String, Seen) {
             .map(|(name, value)| format!("{name}: {}", value.to_str().expect("a text")))
             .collect();
         headers.sort();
-        let headers = headers.join("\n");
-        kept.lock().expect("what was seen").push(format!("{}\n{headers}", request.uri()));
-        async move { (StatusCode::TOO_MANY_REQUESTS, headers) }
+        let said = format!("{}\n{}", request.uri(), headers.join("\n"));
+        kept.lock().expect("what was seen").push(said.clone());
+        async move { (StatusCode::TOO_MANY_REQUESTS, said) }
     });
     (serve_router(router).await, seen)
 }
@@ -101,6 +103,44 @@ async fn a_key_in_a_header_of_one_s_own_is_a_secret_too() {
     let config = config.with_header("authorization", "Token other-0123456789").expect("a header");
     let requests = seen(&log, config).await;
     assert!(requests[0].contains("authorization: Token other-0123456789"), "{}", requests[0]);
+}
+
+/// A server whose keys are in the query, in the base URL and in a header of its own.
+#[derive(Debug, Clone)]
+struct Gateway(String, SecretString);
+
+impl Config for Gateway {
+    fn headers(&self) -> HeaderMap {
+        let key = HeaderValue::from_static("gateway-0123456789");
+        [(HeaderName::from_static("ocp-apim-subscription-key"), key)].into_iter().collect()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}?sig=a%2Fb-0123456789", self.0)
+    }
+
+    fn query(&self) -> Vec<(&str, &str)> {
+        vec![("key", "query-0123456789"), ("api-version", "2024-10-21")]
+    }
+
+    fn api_base(&self) -> &str {
+        &self.0
+    }
+
+    fn api_key(&self) -> &SecretString {
+        &self.1
+    }
+}
+
+#[tokio::test]
+async fn a_key_in_a_query_or_in_a_header_of_any_name_is_a_secret_too() {
+    let (url, log) = echo().await;
+    let config = Gateway(format!("{url}/base"), "".into());
+    let requests = seen(&log, config).await;
+    let path =
+        "/base/chat/completions?sig=a%2Fb-0123456789&key=query-0123456789&api-version=2024-10-21";
+    assert!(requests[0].starts_with(path), "{}", requests[0]);
+    assert!(requests[0].contains("gateway-0123456789"), "{}", requests[0]);
 }
 
 #[tokio::test]
