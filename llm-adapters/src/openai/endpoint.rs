@@ -14,6 +14,9 @@ use crate::http::{self, Redactor};
 
 const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
 
+/// Its own host; those of its regions, such as `eu.api.openai.com`, end in it.
+const OPENAI_HOST: &str = "api.openai.com";
+
 /// What is in the name of a header or of a field of a query that carries a secret, at one server or
 /// another: `authorization`, `api-key`, `x-goog-api-key`, `key`, `access_token`, `sig`.
 const SECRET_WORDS: [&str; 7] = ["auth", "cookie", "key", "pass", "secret", "sig", "token"];
@@ -50,9 +53,11 @@ impl Endpoint {
         }
     }
 
-    /// Whether requests go to OpenAI itself.
+    /// Whether requests go to OpenAI itself, in any of its regions.
     pub(super) fn is_openai(&self) -> bool {
-        self.base_url().trim_end_matches('/') == OPENAI_BASE_URL
+        let url = Url::parse(self.base_url()).ok();
+        let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+        host == OPENAI_HOST || host.strip_suffix(OPENAI_HOST).is_some_and(|at| at.ends_with('.'))
     }
 
     pub(super) fn url(&self, path: &str) -> String {
@@ -117,4 +122,25 @@ impl Endpoint {
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET_WORDS.iter().any(|word| name.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openai_is_known_by_its_host_in_every_region() {
+        let is_openai = |url: &str| {
+            let endpoint = Endpoint::openai(&"key".into()).at(url).expect("a base URL");
+            endpoint.is_openai()
+        };
+        for url in ["https://api.openai.com/v1/", "https://EU.api.openai.com/v1"] {
+            assert!(is_openai(url), "{url}");
+        }
+        for url in
+            ["https://api.openai.com.example.org/v1", "https://openai.azure.com/api.openai.com"]
+        {
+            assert!(!is_openai(url), "{url}");
+        }
+    }
 }
