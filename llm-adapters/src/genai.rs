@@ -1,6 +1,6 @@
 //! The client of Anthropic and of Gemini, over genai.
 //! Invariant: one call is one HTTP request; no variable of the environment but those of a proxy is
-//! read; no text that leaves holds the key. genai words, addresses and signs the request and cuts a
+//! read; no text that leaves holds the key, and nothing that a server says is logged. genai words, addresses and signs the request and cuts a
 //! stream into frames; what a server says is read here, leniently, because genai drops the service
 //! tier and what it does not know, and counts in 32 bits.
 
@@ -25,6 +25,8 @@ use prompt_engine_core::{
 };
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
+use tracing::Dispatch;
+use tracing::instrument::{WithDispatch, WithSubscriber};
 
 use crate::Provider;
 use crate::http::{self, Limits};
@@ -72,10 +74,6 @@ impl Protocol {
 /// Anthropic wants a limit of output tokens: without `max_tokens` it is the most that the model can.
 /// The [`signature`](prompt_engine_core::ToolCall::signature) of a tool call holds what Gemini or
 /// Anthropic signed of the thoughts before it.
-///
-/// genai itself logs, through `tracing` under the target `genai`, frames of a stream that report an
-/// error or that it does not know, as the server sent them: leave that target out of your logs where
-/// a server might repeat the key.
 ///
 /// # Example: Claude, and a gateway that speaks like Anthropic
 /// ```
@@ -199,7 +197,7 @@ impl LlmClient for GenAi {
         let options = asked.options.with_capture_raw_body(true);
         let target = self.target(asked.model);
         let judge = self.judge();
-        let call = self.client()?.exec_chat(target, asked.chat, Some(&options));
+        let call = unlogged(self.client()?.exec_chat(target, asked.chat, Some(&options)));
         let body = match limits.hold(call).await? {
             Ok(answer) => answer.captured_raw_body.unwrap_or_default(),
             // What genai cannot read may be read here.
@@ -221,11 +219,16 @@ impl LlmClient for GenAi {
         let (frames, options) = stream::Frames::tap(asked.options);
         let target = self.target(asked.model);
         let judge = self.judge();
-        let call = self.client()?.exec_chat_stream(target, asked.chat, Some(&options));
+        let call = unlogged(self.client()?.exec_chat_stream(target, asked.chat, Some(&options)));
         let answer = call.await.map_err(|why| judge.of_call(why))?;
         let pump = stream::Pump::new(answer.stream, frames, self.protocol.reader(), limits, judge);
         Ok(pump.start().await?.boxed())
     }
+}
+
+/// `work` of genai without what it logs: bodies and frames, at all levels, as a server sent them.
+fn unlogged<W: Future>(work: W) -> WithDispatch<W> {
+    work.with_subscriber(Dispatch::none())
 }
 
 impl fmt::Debug for GenAi {

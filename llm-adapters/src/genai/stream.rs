@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::error::Judge;
 use super::reply::{Reader, Step};
+use super::unlogged;
 use crate::http::{self, Limits};
 use crate::json::has_error;
 
@@ -130,7 +131,7 @@ impl Pump {
             Poll::Pending if !frames.is_empty() => Poll::Ready(Said::Nothing),
             said => said.map(Said::from),
         });
-        let said = self.limits.hold(said).await?;
+        let said = self.limits.hold(unlogged(said)).await?;
         let mut read = false;
         while let Some(frame) = self.frames.pop() {
             read = true;

@@ -1,6 +1,7 @@
 //! The client of Anthropic and Gemini against servers on loopback.
 
 mod faults;
+mod logs;
 mod requests;
 
 use prompt_engine_llm::{GenAi, Protocol};
