@@ -159,7 +159,7 @@ async fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
             ]);
         }
         whole_ids(&mut rows, if args.slowest { &[3, 5, 6] } else { &[3, 5, 7] });
-        [6, 7].into_iter().for_each(|index| whole(&mut rows, index));
+        [4, 6, 7].into_iter().for_each(|index| whole(&mut rows, index));
         show(&rows)?;
     }
     say_end(&engine, query.range, page.next.as_ref()).await

@@ -174,7 +174,7 @@ pub(crate) fn whole_ids(table: &mut Table, spare: &[usize]) {
         ids.set_constraint(ColumnConstraint::ContentWidth);
     }
     // A moment breaks between its day and its time, and nowhere else.
-    if let Some(moments) = table.column_mut(1).filter(|_| narrow) {
+    if let Some(moments) = table.column_mut(1) {
         moments.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(12)));
     }
     for index in spare.iter().filter(|_| narrow) {

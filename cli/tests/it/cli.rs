@@ -189,7 +189,9 @@ fn a_run_is_recorded_and_shown_by_its_contract() {
     assert_eq!(place.lines(&["usages", "list"]).len(), 1);
     let text = place.ok(&["executions", "show", id]);
     assert!(text.contains("Hello Ada"), "{text}");
-    assert!(place.ok(&["executions", "list"]).contains(id));
+    let text = place.ok(&["executions", "list"]);
+    let day = shown["created_at"].as_str().unwrap().split('T').next().unwrap();
+    assert!([id, "success", day].iter().all(|whole| text.contains(whole)), "{text}");
 }
 
 #[test]
