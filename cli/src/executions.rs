@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use owo_colors::OwoColorize;
 use prompt_engine::{
-    Cost, Cursor, ExecutionId, Label, LlmExecution, Page, PageQuery, PastCost, RecordQuery,
-    StatsQuery, Status, TimeRange, UsageId,
+    Cost, Cursor, ExecutionId, Label, LlmExecution, Message, Page, PageQuery, PastCost, RecordQuery,
+    StatsQuery, Status, TimeRange, ToolCall, UsageId,
 };
 
 use serde_json::Value;
@@ -227,7 +227,16 @@ fn print(one: &LlmExecution, past: &[PastCost], slug: &str) -> Result<(), Failur
     for message in &payload.messages_sent {
         say("")?;
         heading(message.role)?;
-        say(printable(&message.content))?;
+        let Message { content, images, tool_calls, .. } = message;
+        if !content.is_empty() || images.is_empty() && tool_calls.is_empty() {
+            say(printable(content))?;
+        }
+        for image in images {
+            say(format_args!("picture: {}", output::excerpt(image.url(), 80)))?;
+        }
+        for call in tool_calls {
+            say_call(call)?;
+        }
     }
     if let Some(content) = &payload.response_content {
         say("")?;
@@ -243,6 +252,11 @@ fn print(one: &LlmExecution, past: &[PastCost], slug: &str) -> Result<(), Failur
         say("No texts were recorded with this call.".dimmed())?;
     }
     Ok(())
+}
+
+/// Prints a call of a tool.
+pub(crate) fn say_call(call: &ToolCall) -> Result<(), Failure> {
+    say(format_args!("tool call: {} {}", printable(&call.name), printable(&call.arguments)))
 }
 
 /// Milliseconds for people.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::client::client;
 use crate::context::Context;
-use crate::executions::{latency, long_cost};
+use crate::executions::{latency, long_cost, say_call};
 use crate::failure::Failure;
 use crate::output::{self, printable, say};
 use crate::record_json;
@@ -181,7 +181,7 @@ fn answer(execution: &LlmExecution, live: bool) -> Result<(), Failure> {
         say("")?;
     }
     for call in &payload.tool_calls {
-        say(format_args!("tool call: {} {}", printable(&call.name), printable(&call.arguments)))?;
+        say_call(call)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What the binary prints, its exit codes, the names in its JSON.
 
+use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 
@@ -192,6 +193,33 @@ fn a_run_is_recorded_and_shown_by_its_contract() {
     let text = place.ok(&["executions", "list"]);
     let day = shown["created_at"].as_str().unwrap().split('T').next().unwrap();
     assert!([id, "success", day].iter().all(|whole| text.contains(whole)), "{text}");
+}
+
+#[test]
+fn the_turns_before_a_call_are_shown_with_their_tools_and_pictures() {
+    let server = MockServer::start().unwrap();
+    let place = Place::with_prompt();
+    place.ok(&["run", "welcome", "--var", "name=Ada", "--base-url", &server.base_url()]);
+    place.ok(&["export", "one.jsonl"]);
+    let file = place.path().join("one.jsonl");
+    // As the second call of a chat has it: no command makes one.
+    let asked = json!({"role": "user", "content": "Hello Ada"}).to_string();
+    let picture = json!({"role": "user", "content": "", "images": ["https://e.org/a.png"]});
+    let call = json!({"id": "c1", "name": "weather", "arguments": "{\"city\":\"Oslo\"}"});
+    let turn = json!({"role": "assistant", "content": "", "tool_calls": [call]});
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains(&asked), "{text}");
+    fs::write(&file, text.replace(&asked, &format!("{picture},{turn}"))).unwrap();
+    place.ok(&["--store", "sqlite://other.db", "import", "one.jsonl"]);
+
+    let other = |arguments: &[&str]| {
+        place.ok(&[&["--store", "sqlite://other.db", "executions"], arguments].concat())
+    };
+    let listed = other(&["list", "--json"]);
+    let id = serde_json::from_str::<Value>(&listed).unwrap()["id"].as_str().unwrap().to_owned();
+    let text = other(&["show", &id]);
+    let lines = "\nuser\npicture: https://e.org/a.png\n\nassistant\ntool call: weather {\"city\":\"Oslo\"}\n\n";
+    assert!(text.contains(lines), "{text}");
 }
 
 #[test]
