@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use owo_colors::OwoColorize;
 use prompt_engine::{
-    Cost, Cursor, ExecutionId, Label, LlmExecution, Message, Page, PageQuery, PastCost, RecordQuery,
-    StatsQuery, Status, TimeRange, ToolCall, UsageId,
+    Cost, Cursor, ExecutionId, Label, LlmExecution, Message, Page, PageQuery, PastCost,
+    RecordQuery, StatsQuery, Status, TimeRange, ToolCall, UsageId,
 };
 
 use serde_json::Value;

@@ -230,6 +230,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What is left.
+    pub fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
     /// Checks that nothing is left.
     pub fn finish(self) -> Result<()> {
         if self.0.is_empty() {

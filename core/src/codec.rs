@@ -2,129 +2,36 @@
 //! Pure functions that every backend on disk calls, so that a payload can be moved between them as it is.
 //! Invariant: whatever was encoded decodes to the same; the codes are added to, never changed.
 
+mod ahead;
+mod pack;
+
+use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::fmt;
-use std::sync::mpsc;
+use std::io;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zstd::bulk::Compressor;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::Record;
+
+pub use ahead::{Encoded, Encoding, Packed, Payload, encode_ahead};
+pub use pack::{Pack, Packs, Place};
 
 /// JSON follows.
 const PLAIN: u8 = 0;
 /// JSON compressed with zstd follows.
 const ZSTD: u8 = 1;
+/// The place in a pack follows.
+const PACKED: u8 = 2;
 /// JSON shorter than this is not worth compressing.
 const SMALL: usize = 128;
-/// Level 1: 27 to 32 µs for a typical call, and less than half its size.
-const LEVEL: i32 = 1;
-
-/// How many encode the chunks of one batch: compressing takes longer than writing.
-const ENCODERS: usize = 2;
-/// Records encoded at a time: about as long as a writer takes to begin.
-const CHUNK: usize = 32;
+/// Level 2: about 30 µs for a call of 4.5 kB, and 5 % less than level 1 in packs.
+const LEVEL: i32 = 2;
 
 thread_local! {
     /// Kept because its tables cost more than compressing a payload does.
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
-}
-
-/// A record and its payload as bytes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Encoded {
-    /// The record, whose payload was taken out.
-    pub record: Record,
-    /// The payload.
-    pub payload: Option<Vec<u8>>,
-}
-
-/// Records that are encoded on a thread of their own, in order, ahead of whoever takes them: so that a
-/// writer writes while the next are being compressed. As many come out as went in, or an error.
-pub struct Encoding {
-    /// Those who encode; they take turns with the chunks, and the first has the next.
-    encoders: VecDeque<mpsc::Receiver<Result<Vec<Encoded>>>>,
-    chunk: std::vec::IntoIter<Encoded>,
-    left: usize,
-}
-
-impl fmt::Debug for Encoding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Encoding").field("left", &self.left).finish_non_exhaustive()
-    }
-}
-
-impl Iterator for Encoding {
-    type Item = Result<Encoded>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 {
-            return None;
-        }
-        if let Some(encoded) = self.chunk.next() {
-            self.left -= 1;
-            return Some(Ok(encoded));
-        }
-        self.encoders.rotate_left(1.min(self.encoders.len()));
-        match self.encoders.back().map(mpsc::Receiver::recv) {
-            Some(Ok(Ok(chunk))) => {
-                self.chunk = chunk.into_iter();
-                self.next()
-            }
-            Some(Ok(Err(error))) => self.end(error),
-            // Whoever encodes ended before he was done: he panicked, or the runtime ends.
-            _ => self.end(Error::new(ErrorKind::Unexpected, "payloads were not encoded")),
-        }
-    }
-}
-
-impl Encoding {
-    fn end(&mut self, error: Error) -> Option<Result<Encoded>> {
-        self.left = 0;
-        Some(Err(error))
-    }
-}
-
-/// Checks `records`, and begins to encode their payloads. Must be called on a tokio runtime. Taking
-/// a record blocks until it is there.
-///
-/// # Errors
-/// `Invalid`, naming the first record that breaks [`Record::validate`].
-pub fn encode_ahead(records: &[Record]) -> Result<Encoding> {
-    records.iter().try_for_each(Record::validate)?;
-    let mut shares: [Vec<Vec<Record>>; ENCODERS] = Default::default();
-    for (number, chunk) in records.chunks(CHUNK).enumerate() {
-        shares[number % ENCODERS].push(chunk.to_vec());
-    }
-    let encoders = shares.into_iter().filter(|share| !share.is_empty()).map(start).collect();
-    Ok(Encoding { encoders, chunk: Vec::new().into_iter(), left: records.len() })
-}
-
-/// Encodes the chunks of a share one after the other, on a thread of its own.
-fn start(share: Vec<Vec<Record>>) -> mpsc::Receiver<Result<Vec<Encoded>>> {
-    let (sender, chunks) = mpsc::channel();
-    tokio::task::spawn_blocking(move || {
-        for chunk in share {
-            let chunk: Result<Vec<_>> = chunk.into_iter().map(encoded).collect();
-            let failed = chunk.is_err();
-            // Nobody takes them any more where the writer gave up.
-            if sender.send(chunk).is_err() || failed {
-                return;
-            }
-        }
-    });
-    chunks
-}
-
-fn encoded(mut record: Record) -> Result<Encoded> {
-    let payload = match &mut record {
-        Record::Usage(usage) => usage.payload.take().map(|payload| encode(&payload)),
-        Record::Execution(execution) => execution.payload.take().map(|payload| encode(&payload)),
-    };
-    Ok(Encoded { payload: payload.transpose()?, record })
 }
 
 /// `payload` as bytes.
@@ -143,27 +50,43 @@ fn encoded(mut record: Record) -> Result<Encoded> {
 /// ```
 pub fn encode<T: Serialize>(payload: &T) -> Result<Vec<u8>> {
     let mut plain = vec![PLAIN];
-    serde_json::to_writer(&mut plain, payload).map_err(|source| {
+    write_json(&mut plain, payload)?;
+    Ok(compressed(plain))
+}
+
+fn write_json<T: Serialize>(to: &mut Vec<u8>, payload: &T) -> Result<()> {
+    serde_json::to_writer(to, payload).map_err(|source| {
         Error::new(ErrorKind::Unexpected, "a payload cannot be written as JSON").with_source(source)
-    })?;
+    })
+}
+
+/// `plain`, which begins with its form, or the same compressed if that is shorter.
+fn compressed(plain: Vec<u8>) -> Vec<u8> {
     if plain.len() <= SMALL {
-        return Ok(plain);
+        return plain;
     }
     let compressed = COMPRESSOR.with_borrow_mut(|kept| {
         let compressor = match kept {
             Some(compressor) => compressor,
-            None => kept.insert(Compressor::new(LEVEL)?),
+            None => kept.insert(compressor()?),
         };
         compressor.compress(&plain[1..])
     });
     // Compressing cannot fail but for want of memory, and plain is as good.
-    Ok(match compressed {
+    match compressed {
         Ok(mut compressed) if compressed.len() + 1 < plain.len() => {
             compressed.insert(0, ZSTD);
             compressed
         }
         _ => plain,
-    })
+    }
+}
+
+/// Its frames have a checksum: not every store has one for its pages.
+fn compressor() -> io::Result<Compressor<'static>> {
+    let mut compressor = Compressor::new(LEVEL)?;
+    compressor.include_checksum(true)?;
+    Ok(compressor)
 }
 
 /// The payload that [`encode`] made `bytes` of.
@@ -171,24 +94,31 @@ pub fn encode<T: Serialize>(payload: &T) -> Result<Vec<u8>> {
 /// # Errors
 /// `Corrupt` if the bytes are no such thing; `Unsupported` if they are of a newer form.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    let json = |plain: &[u8]| {
-        serde_json::from_slice(plain)
-            .map_err(|source| Error::corrupt("a payload is no JSON of ours").with_source(source))
-    };
+    read_json(&plain(bytes)?)
+}
+
+/// What [`compressed`] made `bytes` of, without its form.
+fn plain(bytes: &[u8]) -> Result<Cow<'_, [u8]>> {
     match bytes.split_first() {
-        Some((&PLAIN, plain)) => json(plain),
+        Some((&PLAIN, plain)) => Ok(plain.into()),
         Some((&ZSTD, compressed)) => {
             let plain = zstd::stream::decode_all(compressed).map_err(|source| {
                 Error::corrupt("a payload cannot be decompressed").with_source(source)
             })?;
-            json(&plain)
+            Ok(plain.into())
         }
+        Some((&PACKED, _)) => Err(Error::corrupt("a payload lies in a pack that is not there")),
         Some((form, _)) => Err(Error::new(
             ErrorKind::Unsupported,
             format!("a payload has the form {form}, which this build does not know"),
         )),
         None => Err(Error::corrupt("a payload has no bytes")),
     }
+}
+
+fn read_json<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
+    serde_json::from_slice(json)
+        .map_err(|source| Error::corrupt("a payload is no JSON of ours").with_source(source))
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ pub mod cubes;
 pub mod hostile;
 pub mod lists;
 pub mod model;
+pub mod payloads;
 pub mod prices;
 pub mod prompts;
 pub mod prune;
@@ -245,6 +246,12 @@ macro_rules! conformance_suite {
                 rebuilding_changes_no_answer,
                 appends_and_folds_at_once_lose_nothing,
                 cubes_answer_what_the_records_do,
+            }
+            payloads {
+                texts_of_one_batch_expire_one_by_one,
+                batches_that_overlap_store_each_text_once,
+                a_call_that_ends_among_others_has_the_texts_of_its_end,
+                long_and_short_texts_come_back_page_by_page,
             }
             prices {
                 a_new_store_has_no_prices,

@@ -1,23 +1,21 @@
-//! A batch of records before it is written: what is to be stored of each id, and its payloads.
+//! A batch of records before it is written: what is to be stored of each id.
 //! Invariant: it counts as if its records came one after the other. Rows are sorted by id, so that
 //! writers never wait for each other in a circle.
 
+use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
-use prompt_engine_core::{
-    Attribution, ExecutionPayload, LlmExecution, Record, Timestamp, Usage, UsageId, UsagePayload,
-    codec, refusal,
-};
+use prompt_engine_core::{Attribution, LlmExecution, Record, Timestamp, Usage, UsageId, refusal};
 use sqlx::types::Uuid;
-use tokio::sync::OnceCell;
-use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::error::{Fault, Outcome, joined};
+use crate::error::{Fault, Outcome};
 
 /// Records in the order in which they came, and what is to be stored of them.
 pub(crate) struct Batch<'a> {
     pub(crate) records: &'a [Record],
+    /// Those that are to be stored, one of each id, in the order in which they came: a call repeats what
+    /// was rendered for it, and packs use that where they lie together.
+    pub(crate) chosen: Cow<'a, [Record]>,
     pub(crate) usages: Vec<&'a Usage>,
     pub(crate) executions: Vec<Whole<'a>>,
 }
@@ -32,36 +30,50 @@ pub(crate) struct Whole<'a> {
 /// Checks `records` and folds those of one id.
 pub(crate) fn fold(records: &[Record]) -> Outcome<Batch<'_>> {
     records.iter().try_for_each(Record::validate)?;
-    let mut usages: Vec<&Usage> = Vec::new();
-    let mut calls: Vec<&LlmExecution> = Vec::new();
-    for record in records {
+    let mut usages: Vec<(usize, &Usage)> = Vec::new();
+    let mut calls: Vec<(usize, &LlmExecution)> = Vec::new();
+    for (place, record) in records.iter().enumerate() {
         match record {
-            Record::Usage(usage) => usages.push(usage),
-            Record::Execution(call) => calls.push(call),
+            Record::Usage(usage) => usages.push((place, usage)),
+            Record::Execution(call) => calls.push((place, call)),
         }
     }
     // Stable: records of one id stay in the order in which they came.
-    usages.sort_by_key(|usage| usage.id);
-    calls.sort_by_key(|call| call.id);
-    let mut batch = Batch { records, usages: Vec::new(), executions: Vec::new() };
-    for usage in usages {
+    usages.sort_by_key(|(_, usage)| usage.id);
+    calls.sort_by_key(|(_, call)| call.id);
+    let chosen = Cow::Borrowed(records);
+    let mut batch = Batch { records, chosen, usages: Vec::new(), executions: Vec::new() };
+    let mut places = Vec::with_capacity(records.len());
+    for (place, usage) in usages {
         match batch.usages.last() {
             Some(first) if first.id == usage.id => {
                 Identity::of_usage(first).check(&Identity::of_usage(usage))?;
             }
-            _ => batch.usages.push(usage),
+            _ => {
+                batch.usages.push(usage);
+                places.push(place);
+            }
         }
     }
-    for call in calls {
+    for (place, call) in calls {
         match batch.executions.last_mut() {
             Some(whole) if whole.call.id == call.id => {
                 Identity::of_call(whole.call).check(&Identity::of_call(call))?;
                 if !whole.call.status.is_final() && call.status.is_final() {
                     *whole = Whole { call, began: true };
+                    places.pop();
+                    places.push(place);
                 }
             }
-            _ => batch.executions.push(Whole { call, began: false }),
+            _ => {
+                batch.executions.push(Whole { call, began: false });
+                places.push(place);
+            }
         }
+    }
+    if places.len() < records.len() {
+        places.sort_unstable();
+        batch.chosen = places.into_iter().map(|place| records[place].clone()).collect();
     }
     Ok(batch)
 }
@@ -81,13 +93,6 @@ pub(crate) struct Identity<'a> {
 pub(crate) enum Id {
     Usage(Uuid),
     Execution(Uuid),
-}
-
-impl Id {
-    pub(crate) fn uuid(self) -> Uuid {
-        let (Self::Usage(id) | Self::Execution(id)) = self;
-        id
-    }
 }
 
 impl<'a> Identity<'a> {
@@ -135,45 +140,6 @@ impl<'a> Identity<'a> {
         };
         Err(Fault::Judged(refusal::stored_with_another(name, what)))
     }
-}
-
-/// The payloads of a batch, encoded on another thread while its rows are on their way.
-pub(crate) struct Payloads {
-    task: Mutex<Option<JoinHandle<Outcome<Encoded>>>>,
-    done: OnceCell<Encoded>,
-}
-
-/// The bytes of payloads, in the order of [`Batch::usages`] and [`Batch::executions`].
-pub(crate) struct Encoded {
-    pub(crate) usages: Vec<Option<Vec<u8>>>,
-    pub(crate) executions: Vec<Option<Vec<u8>>>,
-}
-
-impl Payloads {
-    /// Begins to encode the payloads of `batch`.
-    pub(crate) fn start(batch: &Batch<'_>) -> Self {
-        let usages: Vec<Option<UsagePayload>> =
-            batch.usages.iter().map(|usage| usage.payload.clone()).collect();
-        let executions: Vec<Option<ExecutionPayload>> =
-            batch.executions.iter().map(|whole| whole.call.payload.clone()).collect();
-        let task = spawn_blocking(move || {
-            Ok(Encoded { usages: encoded(&usages)?, executions: encoded(&executions)? })
-        });
-        Self { task: Mutex::new(Some(task)), done: OnceCell::new() }
-    }
-
-    /// The payloads, once they are encoded.
-    pub(crate) async fn get(&self) -> Outcome<&Encoded> {
-        let wait = || async {
-            let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-            joined(task.ok_or(Fault::Panicked)?.await)
-        };
-        self.done.get_or_try_init(wait).await
-    }
-}
-
-fn encoded<T: serde::Serialize>(payloads: &[Option<T>]) -> Outcome<Vec<Option<Vec<u8>>>> {
-    payloads.iter().map(|payload| Ok(payload.as_ref().map(codec::encode).transpose()?)).collect()
 }
 
 /// `usages` and then `executions`, cut into parts of `most` rows.

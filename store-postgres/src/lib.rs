@@ -8,6 +8,7 @@ mod config;
 mod costs;
 mod error;
 mod folds;
+mod payloads;
 mod pool;
 mod prices;
 mod prompts;

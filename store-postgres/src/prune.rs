@@ -4,64 +4,83 @@
 
 use prompt_engine_core::cube::horizon_of;
 use prompt_engine_core::{Prune, Pruned, Timestamp};
-use sqlx::{PgConnection, query, query_scalar};
+use sqlx::{PgConnection, query, query_as, query_scalar};
 
 use crate::error::Outcome;
+use crate::payloads;
 use crate::wire::Moment;
 
 /// The time before which records were deleted and are refused.
 pub(crate) const RAW_HORIZON: &str = "raw_horizon";
 
-/// Deletes the oldest usages with their payloads; answers how many.
-const DELETE_USAGES: &str = "
-WITH doomed AS (
-    SELECT created_at, id FROM prompt_engine_usages
-    WHERE created_at < $1 ORDER BY created_at, id LIMIT $2
-), payloads AS (
-    DELETE FROM prompt_engine_usage_payloads AS p USING doomed
-    WHERE p.created_at = doomed.created_at AND p.id = doomed.id
-), usages AS (
-    DELETE FROM prompt_engine_usages AS u USING doomed WHERE u.id = doomed.id RETURNING 1
-)
-SELECT count(*) FROM usages";
+/// What of a deleted payload says where it lay, if it did not lie alone: see `docs/payloads.md`.
+macro_rules! place {
+    () => {
+        "CASE WHEN substr(p.data, 1, 1) = '\\x02' THEN p.data END AS place"
+    };
+}
 
-/// Deletes the oldest executions with their payloads and past costs; answers how many.
-const DELETE_EXECUTIONS: &str = "
-WITH doomed AS (
-    SELECT created_at, id FROM prompt_engine_llm_executions
-    WHERE created_at < $1 ORDER BY created_at, id LIMIT $2
-), payloads AS (
-    DELETE FROM prompt_engine_llm_execution_payloads AS p USING doomed
-    WHERE p.created_at = doomed.created_at AND p.id = doomed.id
-), revisions AS (
-    DELETE FROM prompt_engine_cost_revisions AS r USING doomed
-    WHERE r.created_at = doomed.created_at AND r.id = doomed.id
-), executions AS (
-    DELETE FROM prompt_engine_llm_executions AS e USING doomed WHERE e.id = doomed.id RETURNING 1
-)
-SELECT count(*) FROM executions";
+/// Deletes the oldest usages with their payloads; answers how many, and the places of these.
+const DELETE_USAGES: &str = concat!(
+    "WITH doomed AS (
+        SELECT created_at, id FROM prompt_engine_usages
+        WHERE created_at < $1 ORDER BY created_at, id LIMIT $2
+    ), payloads AS (
+        DELETE FROM prompt_engine_usage_payloads AS p USING doomed
+        WHERE p.created_at = doomed.created_at AND p.id = doomed.id RETURNING ",
+    place!(),
+    "), usages AS (
+        DELETE FROM prompt_engine_usages AS u USING doomed WHERE u.id = doomed.id RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM usages),
+        ARRAY(SELECT place FROM payloads WHERE place IS NOT NULL)"
+);
+
+/// Deletes the oldest executions with their payloads and past costs; answers how many, and the places
+/// of the payloads.
+const DELETE_EXECUTIONS: &str = concat!(
+    "WITH doomed AS (
+        SELECT created_at, id FROM prompt_engine_llm_executions
+        WHERE created_at < $1 ORDER BY created_at, id LIMIT $2
+    ), payloads AS (
+        DELETE FROM prompt_engine_llm_execution_payloads AS p USING doomed
+        WHERE p.created_at = doomed.created_at AND p.id = doomed.id RETURNING ",
+    place!(),
+    "), revisions AS (
+        DELETE FROM prompt_engine_cost_revisions AS r USING doomed
+        WHERE r.created_at = doomed.created_at AND r.id = doomed.id
+    ), executions AS (
+        DELETE FROM prompt_engine_llm_executions AS e USING doomed WHERE e.id = doomed.id RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM executions),
+        ARRAY(SELECT place FROM payloads WHERE place IS NOT NULL)"
+);
 
 const OLD_RECORDS: &str = "
 SELECT EXISTS (SELECT 1 FROM prompt_engine_usages WHERE created_at < $1)
     OR EXISTS (SELECT 1 FROM prompt_engine_llm_executions WHERE created_at < $1)";
 
-/// Deletes the oldest payloads of both tables; answers how many.
-const DELETE_PAYLOADS: &str = "
-WITH doomed AS (
-    (SELECT created_at, id, 0 AS kind FROM prompt_engine_usage_payloads
-     WHERE created_at < $1 ORDER BY created_at, id LIMIT $2)
-    UNION ALL
-    (SELECT created_at, id, 1 FROM prompt_engine_llm_execution_payloads
-     WHERE created_at < $1 ORDER BY created_at, id LIMIT $2)
-    ORDER BY created_at, id, kind LIMIT $2
-), usages AS (
-    DELETE FROM prompt_engine_usage_payloads AS p USING doomed
-    WHERE kind = 0 AND p.created_at = doomed.created_at AND p.id = doomed.id RETURNING 1
-), executions AS (
-    DELETE FROM prompt_engine_llm_execution_payloads AS p USING doomed
-    WHERE kind = 1 AND p.created_at = doomed.created_at AND p.id = doomed.id RETURNING 1
-)
-SELECT (SELECT count(*) FROM usages) + (SELECT count(*) FROM executions)";
+/// Deletes the oldest payloads of both tables; answers how many, and their places.
+const DELETE_PAYLOADS: &str = concat!(
+    "WITH doomed AS (
+        (SELECT created_at, id, 0 AS kind FROM prompt_engine_usage_payloads
+         WHERE created_at < $1 ORDER BY created_at, id LIMIT $2)
+        UNION ALL
+        (SELECT created_at, id, 1 FROM prompt_engine_llm_execution_payloads
+         WHERE created_at < $1 ORDER BY created_at, id LIMIT $2)
+        ORDER BY created_at, id, kind LIMIT $2
+    ), usages AS (
+        DELETE FROM prompt_engine_usage_payloads AS p USING doomed
+        WHERE kind = 0 AND p.created_at = doomed.created_at AND p.id = doomed.id RETURNING ",
+    place!(),
+    "), executions AS (
+        DELETE FROM prompt_engine_llm_execution_payloads AS p USING doomed
+        WHERE kind = 1 AND p.created_at = doomed.created_at AND p.id = doomed.id RETURNING ",
+    place!(),
+    "), deleted AS (SELECT place FROM usages UNION ALL SELECT place FROM executions)
+    SELECT (SELECT count(*) FROM deleted),
+        ARRAY(SELECT place FROM deleted WHERE place IS NOT NULL)"
+);
 
 const OLD_PAYLOADS: &str = "
 SELECT EXISTS (SELECT 1 FROM prompt_engine_usage_payloads WHERE created_at < $1)
@@ -90,14 +109,16 @@ pub(crate) async fn prune(conn: &mut PgConnection, prune: &Prune) -> Outcome<Pru
     Ok(pruned)
 }
 
+/// Deletes, and takes payloads out of their packs; answers how many.
 async fn delete(
     conn: &mut PgConnection,
     delete: &'static str,
     before: Timestamp,
     limit: u32,
 ) -> Outcome<u64> {
-    let delete = query_scalar(delete).bind(Moment(before)).bind(i64::from(limit));
-    let deleted: i64 = delete.fetch_one(conn).await?;
+    let delete = query_as(delete).bind(Moment(before)).bind(i64::from(limit));
+    let (deleted, places): (i64, Vec<Vec<u8>>) = delete.fetch_one(&mut *conn).await?;
+    payloads::forget(conn, &places).await?;
     Ok(deleted.cast_unsigned())
 }
 

@@ -8,20 +8,20 @@ use prompt_engine_core::cube::{Plan, Tally};
 use prompt_engine_core::{
     Aggregate, AggregateQuery, Appended, CostRevision, Cursor, ExecutionId, Filter, Folded,
     LlmExecution, Page, PastCost, Prune, Pruned, Rebuild, Rebuilt, Record, RecordQuery,
-    RecordStore, Result, Revised, TimeRange, Timestamp, Usage, UsageId, codec,
+    RecordStore, Result, Revised, TimeRange, Timestamp, Usage, UsageId,
 };
-use serde::de::DeserializeOwned;
-use sqlx::postgres::PgRow;
 use sqlx::types::Uuid;
 use sqlx::{PgConnection, query};
 
-use crate::batch::{self, Payloads};
+use crate::batch;
 use crate::costs::Revising;
-use crate::error::{Fault, Outcome};
+use crate::error::Outcome;
+use crate::payloads::{Payloads, Rows};
+use crate::pool::Lease;
 use crate::prune::{self, RAW_HORIZON};
 use crate::records::Written;
 use crate::rows::{
-    self, EXECUTION_PAYLOAD, USAGE_PAYLOAD, execution_columns, get, optional, usage_columns,
+    self, EXECUTION_PAYLOAD, USAGE_PAYLOAD, execution_columns, optional, usage_columns,
 };
 use crate::schema::meta;
 use crate::sql::Sql;
@@ -57,7 +57,7 @@ impl RecordStore for PostgresStore {
             return Ok(Appended::default());
         }
         let batch = &batch::fold(records).map_err(|fault| self.error(fault))?;
-        let payloads = &Payloads::start(batch);
+        let payloads = &Payloads::start(&batch.chosen).map_err(|fault| self.error(fault))?;
         let look = self.folds().is_time_to_look(records.len());
         let written = self.write(Hold::Share, Repeat::Always, |mut conn| async move {
             let done = records::append(&mut conn, batch, payloads, look).await;
@@ -93,20 +93,24 @@ impl RecordStore for PostgresStore {
 
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {
         let id = Uuid::from_bytes(id.to_bytes());
-        let found = self.read(|mut conn| async move {
-            let row = query(ONE_USAGE).bind(id).fetch_optional(&mut *conn).await;
-            (conn, row.map_err(Fault::from).and_then(|row| optional(row, |row| usage(&row))))
+        let rows = self.snapshot(|mut conn| async move {
+            let select = query(ONE_USAGE).bind(id);
+            let rows = Rows::read(&mut conn, select, USAGE_PAYLOAD).await;
+            (conn, rows)
         });
-        found.await
+        let rows = rows.await?;
+        Ok(self.compute(move || usages(rows)).await?.pop())
     }
 
     async fn execution(&self, id: ExecutionId) -> Result<Option<LlmExecution>> {
         let id = Uuid::from_bytes(id.to_bytes());
-        let found = self.read(|mut conn| async move {
-            let row = query(ONE_EXECUTION).bind(id).fetch_optional(&mut *conn).await;
-            (conn, row.map_err(Fault::from).and_then(|row| optional(row, |row| execution(&row))))
+        let rows = self.snapshot(|mut conn| async move {
+            let select = query(ONE_EXECUTION).bind(id);
+            let rows = Rows::read(&mut conn, select, EXECUTION_PAYLOAD).await;
+            (conn, rows)
         });
-        found.await
+        let rows = rows.await?;
+        Ok(self.compute(move || executions(rows)).await?.pop())
     }
 
     async fn list_usages(&self, query: &RecordQuery) -> Result<Page<Usage>> {
@@ -118,7 +122,7 @@ impl RecordStore for PostgresStore {
         if query.filter.needs_execution() {
             return Ok(Page { items: Vec::new(), next: None });
         }
-        let rows = self.read(|mut conn| async move {
+        let find = |mut conn: Lease| async move {
             let mut sql = Sql::new(concat!("SELECT ", usage_columns!()));
             sql.push(if query.payloads {
                 ", p.data FROM prompt_engine_usages AS r
@@ -134,11 +138,12 @@ impl RecordStore for PostgresStore {
                 sql.and(" AND r.id = ", Uuid::from_bytes(id.to_bytes()));
             }
             sql.ordered(query.order, after, query.page.limit);
-            let rows = sql.query().fetch_all(&mut *conn).await;
-            (conn, rows.map_err(Fault::from))
-        });
-        let rows = rows.await?;
-        let items = self.compute(move || rows.iter().map(usage).collect()).await?;
+            let rows = Rows::read(&mut conn, sql.query(), USAGE_PAYLOAD).await;
+            (conn, rows)
+        };
+        let rows = if query.payloads { self.snapshot(find).await } else { self.read(find).await };
+        let rows = rows?;
+        let items = self.compute(move || usages(rows)).await?;
         let cursor = |usage: &Usage| Cursor::Usage(usage.created_at, usage.id.to_bytes());
         Ok(Page::from_overread(items, query.page.limit, cursor))
     }
@@ -149,7 +154,7 @@ impl RecordStore for PostgresStore {
             Some(Cursor::Execution(at, id)) => Some((*at, *id)),
             Some(other) => return Err(other.foreign()),
         };
-        let rows = self.read(|mut conn| async move {
+        let find = |mut conn: Lease| async move {
             let mut sql = Sql::new(concat!("SELECT ", execution_columns!()));
             sql.push(if query.payloads {
                 ", p.data FROM prompt_engine_llm_executions AS r
@@ -165,11 +170,12 @@ impl RecordStore for PostgresStore {
                 sql.and(" AND r.usage_id = ", Uuid::from_bytes(id.to_bytes()));
             }
             sql.ordered(query.order, after, query.page.limit);
-            let rows = sql.query().fetch_all(&mut *conn).await;
-            (conn, rows.map_err(Fault::from))
-        });
-        let rows = rows.await?;
-        let items = self.compute(move || rows.iter().map(execution).collect()).await?;
+            let rows = Rows::read(&mut conn, sql.query(), EXECUTION_PAYLOAD).await;
+            (conn, rows)
+        };
+        let rows = if query.payloads { self.snapshot(find).await } else { self.read(find).await };
+        let rows = rows?;
+        let items = self.compute(move || executions(rows)).await?;
         let cursor = |call: &LlmExecution| Cursor::Execution(call.created_at, call.id.to_bytes());
         Ok(Page::from_overread(items, query.page.limit, cursor))
     }
@@ -228,18 +234,18 @@ impl RecordStore for PostgresStore {
     }
 }
 
-/// The usage of a row, with its payload.
-fn usage(row: &PgRow) -> Outcome<Usage> {
-    Ok(Usage { payload: payload(row, USAGE_PAYLOAD)?, ..rows::usage(row)? })
+/// The usages of rows, with their payloads.
+fn usages(mut rows: Rows) -> Outcome<Vec<Usage>> {
+    let payloads = rows.payloads()?;
+    let rows = rows.rows.iter().zip(payloads);
+    rows.map(|(row, payload)| Ok(Usage { payload, ..rows::usage(row)? })).collect()
 }
 
-/// The execution of a row, with its payload.
-fn execution(row: &PgRow) -> Outcome<LlmExecution> {
-    Ok(LlmExecution { payload: payload(row, EXECUTION_PAYLOAD)?, ..rows::execution(row)? })
-}
-
-fn payload<T: DeserializeOwned>(row: &PgRow, column: usize) -> Outcome<Option<T>> {
-    optional(get::<Option<&[u8]>>(row, column)?, |data| Ok(codec::decode(data)?))
+/// The executions of rows, with their payloads.
+fn executions(mut rows: Rows) -> Outcome<Vec<LlmExecution>> {
+    let payloads = rows.payloads()?;
+    let rows = rows.rows.iter().zip(payloads);
+    rows.map(|(row, payload)| Ok(LlmExecution { payload, ..rows::execution(row)? })).collect()
 }
 
 async fn aggregate(conn: &mut PgConnection, query: &AggregateQuery) -> Outcome<Aggregate> {

@@ -2,6 +2,8 @@
 //! Invariants: who came first is decided by the insert alone, never by a look before it; a call that
 //! was pending has the payload of what finished it, and no other.
 
+mod rest;
+
 use std::collections::{HashMap, HashSet};
 
 use prompt_engine_core::{
@@ -9,20 +11,18 @@ use prompt_engine_core::{
 };
 use sqlx::postgres::PgBindIterExt;
 use sqlx::types::Uuid;
-use sqlx::{PgConnection, query, query_scalar};
+use sqlx::{PgConnection, query};
 
-use crate::batch::{Batch, Encoded, Id, Identity, Payloads, Whole, parts};
+use crate::batch::{Batch, Id, Identity, Whole, parts};
 use crate::cells::Kept;
 use crate::error::{Fault, Outcome};
+use crate::payloads::Payloads;
 use crate::prune::RAW_HORIZON;
 use crate::rows::{CostRow, attribution, get, maybe_label, moment};
 use crate::wire::Moment;
 
-/// Rows written by one statement at most.
-const ROWS: usize = 8192;
-/// Bytes of payloads written by one statement at most, the last one aside: a message to the server
-/// ends at 1 GiB.
-const BYTES: usize = 16 * 1024 * 1024;
+/// Rows written by one statement at most, and numbers of packs that it draws: each has a row at least.
+const ROWS: u16 = 8192;
 
 /// What was done to the rows of a batch.
 #[derive(Default)]
@@ -31,6 +31,8 @@ struct Done {
     usages: HashSet<Uuid>,
     inserted: HashSet<Uuid>,
     finished: HashSet<Uuid>,
+    /// The first number of each block that was drawn.
+    numbers: Vec<i64>,
 }
 
 impl Done {
@@ -40,13 +42,6 @@ impl Done {
             Id::Execution(id) => self.inserted.contains(id) || self.finished.contains(id),
         }
     }
-}
-
-/// A payload to be written.
-struct Payload<'a> {
-    id: Id,
-    created_at: Timestamp,
-    data: &'a [u8],
 }
 
 /// What an append did, to its records and for the cubes.
@@ -66,12 +61,12 @@ pub(crate) async fn append(
     look: bool,
 ) -> Outcome<Written> {
     let mut done = Done::default();
-    for (usages, calls) in parts(batch.usages.len(), batch.executions.len(), ROWS) {
+    for (usages, calls) in parts(batch.usages.len(), batch.executions.len(), ROWS.into()) {
         insert_rows(conn, &batch.usages[usages], &batch.executions[calls], &mut done).await?;
     }
     judge(conn, batch, &done).await?;
     let kept = changes(batch, &done);
-    let waiting = insert_rest(conn, batch, payloads.get().await?, &done, &kept, look).await?;
+    let waiting = rest::insert(conn, payloads.get().await?, &done, &kept, look).await?;
     let mut stored = done.usages.len() + done.inserted.len() + done.finished.len();
     for Whole { call, began } in &batch.executions {
         stored += usize::from(*began && done.inserted.contains(&uuid(call.id.to_bytes())));
@@ -152,7 +147,8 @@ SELECT
     (SELECT value FROM prompt_engine_meta WHERE name = $39),
     ARRAY(SELECT id FROM usage),
     ARRAY(SELECT id FROM execution WHERE inserted),
-    ARRAY(SELECT id FROM execution WHERE NOT inserted)";
+    ARRAY(SELECT id FROM execution WHERE NOT inserted),
+    nextval('prompt_engine_payload_packs_id')";
 
 async fn insert_rows(
     conn: &mut PgConnection,
@@ -225,6 +221,7 @@ async fn insert_rows(
     done.usages.extend(get::<Vec<Uuid>>(&row, 1)?);
     done.inserted.extend(get::<Vec<Uuid>>(&row, 2)?);
     done.finished.extend(get::<Vec<Uuid>>(&row, 3)?);
+    done.numbers.push(get(&row, 4)?);
     Ok(())
 }
 
@@ -291,115 +288,4 @@ async fn stored(conn: &mut PgConnection, ids: &HashSet<Id>) -> Outcome<HashMap<I
         return Err(Fault::Row("a record is there and cannot be found".to_owned()));
     }
     Ok(stored)
-}
-
-/// Writes the payloads of what is new, replaces those of calls that were pending, and keeps the
-/// changes, in as few statements as the size of a message allows; answers how many changes waited
-/// before, if it was to look.
-async fn insert_rest(
-    conn: &mut PgConnection,
-    batch: &Batch<'_>,
-    encoded: &Encoded,
-    done: &Done,
-    kept: &Kept,
-    look: bool,
-) -> Outcome<Option<u64>> {
-    let mut payloads = Vec::new();
-    for (usage, data) in batch.usages.iter().zip(&encoded.usages) {
-        let (created_at, id) = (usage.created_at, Id::Usage(uuid(usage.id.to_bytes())));
-        if let (true, Some(data)) = (done.changed(&id), data) {
-            payloads.push(Payload { id, created_at, data });
-        }
-    }
-    let usages = payloads.len();
-    let mut without = Vec::new();
-    for (Whole { call, .. }, data) in batch.executions.iter().zip(&encoded.executions) {
-        let (created_at, id) = (call.created_at, uuid(call.id.to_bytes()));
-        match data {
-            Some(data) if done.changed(&Id::Execution(id)) => {
-                payloads.push(Payload { id: Id::Execution(id), created_at, data });
-            }
-            None if done.finished.contains(&id) => without.push((created_at, id)),
-            _ => {}
-        }
-    }
-    if !without.is_empty() {
-        query(DELETE_EXECUTION_PAYLOADS)
-            .bind(without.iter().map(|(created_at, _)| Moment(*created_at)).bind_iter())
-            .bind(without.iter().map(|(_, id)| *id).bind_iter())
-            .execute(&mut *conn)
-            .await?;
-    }
-    let (mut usages, mut executions) = payloads.split_at(usages);
-    let mut kept = Some(kept).filter(|kept| kept.len() > 0);
-    let mut waiting = None;
-    while !usages.is_empty() || !executions.is_empty() || kept.is_some() {
-        let mut size = 0;
-        let (part, more_usages) = cut(usages, &mut size);
-        let (calls, more_executions) = cut(executions, &mut size);
-        (usages, executions) = (more_usages, more_executions);
-        let last = usages.is_empty() && executions.is_empty();
-        let changes = if last { kept.take() } else { None };
-        let found = insert_part(conn, part, calls, changes, look && last).await?;
-        waiting = waiting.or(found);
-    }
-    Ok(waiting)
-}
-
-/// As many of `payloads` as one statement takes behind others of `size`, and the rest.
-fn cut<'a, 'p>(
-    payloads: &'p [Payload<'a>],
-    size: &mut usize,
-) -> (&'p [Payload<'a>], &'p [Payload<'a>]) {
-    let before = *size;
-    let fits = payloads.iter().take_while(|payload| {
-        *size += payload.data.len();
-        *size <= BYTES
-    });
-    // One that is larger than a statement should be has a statement of its own.
-    let fits = fits.count().max(usize::from(before == 0)).min(payloads.len());
-    payloads.split_at(fits)
-}
-
-const INSERT_REST: &str = "
-WITH usage AS (
-    INSERT INTO prompt_engine_usage_payloads (created_at, id, data)
-    SELECT * FROM unnest($1::timestamptz[], $2::uuid[], $3::bytea[])
-    ON CONFLICT (created_at, id) DO UPDATE SET data = excluded.data
-), execution AS (
-    INSERT INTO prompt_engine_llm_execution_payloads (created_at, id, data)
-    SELECT * FROM unnest($4::timestamptz[], $5::uuid[], $6::bytea[])
-    ON CONFLICT (created_at, id) DO UPDATE SET data = excluded.data
-), kept AS (
-    INSERT INTO prompt_engine_changes (changes, data)
-    SELECT * FROM unnest($7::bigint[], $8::bytea[])
-)
-SELECT sum(changes)::bigint FROM prompt_engine_changes WHERE $9";
-
-const DELETE_EXECUTION_PAYLOADS: &str = "
-DELETE FROM prompt_engine_llm_execution_payloads AS p
-USING unnest($1::timestamptz[], $2::uuid[]) AS gone (created_at, id)
-WHERE p.created_at = gone.created_at AND p.id = gone.id";
-
-async fn insert_part(
-    conn: &mut PgConnection,
-    usages: &[Payload<'_>],
-    executions: &[Payload<'_>],
-    kept: Option<&Kept>,
-    look: bool,
-) -> Outcome<Option<u64>> {
-    let mut insert = query_scalar(INSERT_REST);
-    for payloads in [usages, executions] {
-        insert = insert
-            .bind(payloads.iter().map(|payload| Moment(payload.created_at)).bind_iter())
-            .bind(payloads.iter().map(|payload| payload.id.uuid()).bind_iter())
-            .bind(payloads.iter().map(|payload| payload.data).bind_iter());
-    }
-    let waiting: Option<i64> = insert
-        .bind(kept.map_or(&[][..], |kept| &kept.counts))
-        .bind(kept.map_or(&[][..], |kept| &kept.values))
-        .bind(look)
-        .fetch_one(conn)
-        .await?;
-    Ok(look.then(|| waiting.unwrap_or(0).cast_unsigned()))
 }

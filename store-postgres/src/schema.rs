@@ -12,8 +12,11 @@ use crate::error::{Fault, Outcome};
 use crate::prune::RAW_HORIZON;
 
 /// The migrations in order: the first makes version 1.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/0001_initial.sql"), include_str!("../migrations/0002_cubes.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../migrations/0001_initial.sql"),
+    include_str!("../migrations/0002_cubes.sql"),
+    include_str!("../migrations/0003_packs.sql"),
+];
 /// The first version that has cells.
 const CELLS: i64 = 2;
 

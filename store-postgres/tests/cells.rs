@@ -61,7 +61,7 @@ async fn fold_all(store: &PostgresStore) {
 
 /// Makes of a schema one of version 1.
 async fn go_back(conn: &mut PgConnection) {
-    let sql = "DROP TABLE prompt_engine_changes, prompt_engine_cells;
+    let sql = "DROP TABLE prompt_engine_changes, prompt_engine_cells, prompt_engine_payload_packs;
         UPDATE prompt_engine_meta SET value = 1 WHERE name = 'schema'";
     conn.execute(raw_sql(sql)).await.unwrap();
 }

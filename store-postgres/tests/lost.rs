@@ -5,6 +5,7 @@
 mod proxy;
 mod records;
 mod server;
+mod stored;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -207,6 +208,7 @@ async fn appends_under_fire_count_once() {
     }
     let measures = total(&store).await;
     assert_eq!((measures.uses, measures.executions()), (Some(200), 200));
+    assert_eq!(stored::payloads(&mut schema.connect().await).await, (0, 400));
 }
 
 async fn through(proxy: &Proxy, schema: &Schema) -> PostgresStore {
@@ -226,6 +228,7 @@ async fn an_append_whose_commit_was_not_answered_counts_once() {
     assert_eq!((done.stored, done.unchanged), (0, 2), "it was stored, and found so");
     let measures = total(&store).await;
     assert_eq!((measures.uses, measures.executions()), (Some(1), 1));
+    assert_eq!(stored::payloads(&mut schema.connect().await).await, (0, 2));
 }
 
 #[tokio::test]
@@ -237,6 +240,7 @@ async fn an_append_whose_commit_never_arrived_is_done_again() {
     assert_eq!(store.append(&batch(1)).await.unwrap().stored, 2);
     assert!(proxy.was_cut());
     assert_eq!(total(&store).await.executions(), 1);
+    assert_eq!(stored::payloads(&mut schema.connect().await).await, (0, 2));
 }
 
 #[tokio::test]

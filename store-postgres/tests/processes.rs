@@ -5,6 +5,7 @@
 
 mod records;
 mod server;
+mod stored;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -276,6 +277,12 @@ async fn writers() {
             assert_eq!(store.aggregate(&query).await.unwrap().rows, expected, "{step}");
         }
     }
+    for (usage, call) in &calls {
+        let expected = (Some(usage.clone()), Some(finished(call.clone())));
+        let found = (store.usage(usage.id).await.unwrap(), store.execution(call.id).await.unwrap());
+        assert_eq!(found, expected);
+    }
+    assert_eq!(stored::payloads(&mut schema.connect().await).await, (0, 2 * calls.len()));
     // A render, the beginning of its call, and its end; or the end alone, where it came first.
     let count = u64::try_from(calls.len()).unwrap();
     assert!((2 * count..=3 * count).contains(&stored), "{stored} of {count} calls");

@@ -270,7 +270,7 @@ async fn a_newer_schema_is_refused_with_both_versions() {
     let error = PostgresStore::open(schema.config()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("schema version 42"), "{error}");
-    assert!(error.to_string().contains("up to 2"), "{error}");
+    assert!(error.to_string().contains("up to 3"), "{error}");
 }
 
 #[tokio::test]
@@ -490,7 +490,8 @@ async fn pruning_leaves_nothing_behind() {
         "SELECT (SELECT count(*) FROM prompt_engine_usages)
               + (SELECT count(*) FROM prompt_engine_llm_executions)
               + (SELECT count(*) FROM prompt_engine_usage_payloads)
-              + (SELECT count(*) FROM prompt_engine_llm_execution_payloads)",
+              + (SELECT count(*) FROM prompt_engine_llm_execution_payloads)
+              + (SELECT count(*) FROM prompt_engine_payload_packs)",
     )
     .fetch_one(&mut conn)
     .await
@@ -545,29 +546,4 @@ async fn more_work_than_connections_takes_turns() {
             .unwrap();
     assert_eq!(open, 1);
     assert_eq!(attribution().version, 3);
-}
-
-#[tokio::test]
-async fn a_large_batch_is_written_by_several_statements() {
-    let schema = Schema::new();
-    let store = schema.open().await;
-    // Texts that do not compress, in more bytes than one statement takes.
-    let mut seed = 1_u64;
-    let mut noise = || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        char::from_digit(u32::try_from(seed >> 60).unwrap(), 16).unwrap()
-    };
-    let records: Vec<Record> = (0..9)
-        .map(|second| {
-            let mut usage = usage(second);
-            let payload = usage.payload.as_mut().unwrap();
-            payload.content = (0..5_000_000).map(|_| noise()).collect();
-            usage.into()
-        })
-        .collect();
-    assert_eq!(store.append(&records).await.unwrap().stored, 9);
-    for record in &records {
-        let Record::Usage(usage) = record else { panic!("all are usages") };
-        assert!(store.usage(usage.id).await.unwrap().as_ref() == Some(usage));
-    }
 }

@@ -10,9 +10,11 @@ use redb::TableDefinition;
 use crate::error::{Fault, Outcome};
 
 /// The version of the format.
-pub(crate) const FORMAT: i64 = 2;
+pub(crate) const FORMAT: i64 = 3;
 /// The last version of the format that had no cells.
 pub(crate) const WITHOUT_CELLS: i64 = 1;
+/// The last version of the format that had no packs.
+pub(crate) const WITHOUT_PACKS: i64 = 2;
 /// The version of each value.
 pub(crate) const VERSION: u8 = 1;
 
@@ -24,6 +26,11 @@ pub(crate) type Place = [u8; 24];
 pub(crate) type PastKey = [u8; 28];
 /// A prompt and the number of a version.
 pub(crate) type VersionKey = [u8; 20];
+/// The number of a pack of payloads, and that of a piece of it.
+pub(crate) type PieceKey = (u64, u32);
+/// What the longest piece of a pack has: with its key of 12 bytes and the 8 that redb adds it fills a
+/// leaf of 4,096 bytes, so that none is left half empty.
+pub(crate) const PIECE_BYTES: usize = 4_096 - 12 - 8;
 /// A table of rows, or of payloads.
 pub(crate) type Rows = TableDefinition<'static, Place, &'static [u8]>;
 /// A table of ids, which answers when their records started.
@@ -43,6 +50,8 @@ pub(crate) const PROMPT_SLUGS: TableDefinition<'_, &str, &[u8]> =
 pub(crate) const PROMPT_VERSIONS: TableDefinition<'_, VersionKey, &[u8]> =
     TableDefinition::new("prompt_versions");
 pub(crate) const PRICES: TableDefinition<'_, Id, &[u8]> = TableDefinition::new("prices");
+pub(crate) const PAYLOAD_PACKS: TableDefinition<'_, PieceKey, &[u8]> =
+    TableDefinition::new("payload_packs");
 pub(crate) const CHANGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("changes");
 pub(crate) const CELLS: Cells = TableDefinition::new("cells");
 pub(crate) const CELL_DURATIONS: Cells = TableDefinition::new("cell_durations");

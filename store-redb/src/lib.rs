@@ -6,6 +6,7 @@ mod cells;
 mod config;
 mod error;
 mod layout;
+mod payloads;
 mod prices;
 mod prompts;
 mod prune;

@@ -1,8 +1,9 @@
 //! Deleting what is old, a bounded batch at a time, oldest first.
-//! Invariant: the raw horizon moves in the transaction that deletes, and never back.
+//! Invariants: the raw horizon moves in the transaction that deletes, and never back; a payload goes out
+//! of its pack in the transaction that deletes its place.
 
 use prompt_engine_core::cube::horizon_of;
-use prompt_engine_core::{Prune, Pruned};
+use prompt_engine_core::{Prune, Pruned, codec};
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::error::Outcome;
@@ -10,6 +11,7 @@ use crate::layout::{
     EXECUTIONS, Entry, Kind, META, PAST_COSTS, Place, USAGES, first_of, number_value, past_key,
     split,
 };
+use crate::payloads;
 use crate::rows::{execution_entries, read_execution, read_usage, usage_entries};
 use crate::store::meta;
 use crate::terms::TermWriter;
@@ -28,12 +30,15 @@ pub(crate) fn prune(
 ) -> Outcome<Pruned> {
     let mut pruned = Pruned { done: true, ..Pruned::default() };
     let limit = usize::try_from(prune.limit).unwrap_or(usize::MAX);
+    // Where the payloads lay that are deleted.
+    let mut packed = Vec::new();
     if let Some(before) = prune.raw_before.map(horizon_of) {
         let (usages, done) = oldest(txn, &USAGES, first_of(before), limit)?;
         pruned.usages = number(usages.len());
         pruned.done &= done;
         for (place, row) in usages {
             let usage = read_usage(place, &row, terms)?;
+            packed.extend(delete_payload(txn, &USAGES, place)?);
             delete(txn, &USAGES, place, &usage_entries(&usage.attribution, terms)?)?;
         }
         let (executions, done) = oldest(txn, &EXECUTIONS, first_of(before), limit)?;
@@ -41,6 +46,7 @@ pub(crate) fn prune(
         pruned.done &= done;
         for (place, row) in executions {
             let execution = read_execution(place, &row, terms)?;
+            packed.extend(delete_payload(txn, &EXECUTIONS, place)?);
             delete(txn, &EXECUTIONS, place, &execution_entries(&execution, terms)?)?;
             let past = past_key(place, 0)..=past_key(place, u32::MAX);
             txn.open_table(PAST_COSTS)?.retain_in(past, |_, _| false)?;
@@ -63,10 +69,11 @@ pub(crate) fn prune(
         pruned.done &= places.len() <= limit;
         places.truncate(limit);
         for (place, kind) in &places {
-            txn.open_table(kind.payloads)?.remove(place)?;
+            packed.extend(delete_payload(txn, kind, *place)?);
         }
         pruned.payloads = number(places.len());
     }
+    payloads::forget(txn, packed)?;
     Ok(pruned)
 }
 
@@ -88,12 +95,22 @@ fn oldest(
     Ok((found, true))
 }
 
-/// Deletes a record from the tables of its kind.
+/// Deletes the payload of the record at `place`, if it has one; answers where it lies in a pack.
+fn delete_payload(
+    txn: &WriteTransaction,
+    kind: &Kind,
+    place: Place,
+) -> Outcome<Option<codec::Place>> {
+    let mut payloads = txn.open_table(kind.payloads)?;
+    let Some(kept) = payloads.remove(place)? else { return Ok(None) };
+    Ok(codec::Place::of(kept.value())?)
+}
+
+/// Deletes a record, which has no payload any more, from the tables of its kind.
 fn delete(txn: &WriteTransaction, kind: &Kind, place: Place, entries: &[Entry<'_>]) -> Outcome<()> {
     let (_, id) = split(place)?;
     txn.open_table(kind.rows)?.remove(place)?;
     txn.open_table(kind.ids)?.remove(id)?;
-    txn.open_table(kind.payloads)?.remove(place)?;
     let mut index = txn.open_table(kind.index)?;
     for entry in entries {
         index.remove(&*entry.key(place))?;

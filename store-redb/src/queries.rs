@@ -10,11 +10,11 @@ use prompt_engine_core::{
     LlmExecution, Order, Page, PastCost, Prune, Pruned, Rebuild, Rebuilt, Record, RecordQuery,
     RecordStore, Result, Revised, Status, TimeRange, Timestamp, Usage, UsageId, codec,
 };
-use redb::ReadableTable;
 
 use crate::cells;
 use crate::error::Outcome;
 use crate::layout::{EXECUTIONS, Entry, Id, META, Place, Stretch, USAGES, moment, place, place_of};
+use crate::payloads::PayloadReader;
 use crate::prune::{self, RAW_HORIZON};
 use crate::records;
 use crate::rows::{read_execution, read_usage};
@@ -84,7 +84,7 @@ impl RecordStore for RedbStore {
             let rows = txn.open_table(USAGES.rows)?;
             let Some(row) = rows.get(place)? else { return Ok(None) };
             let mut usage = read_usage(place, row.value(), &terms)?;
-            usage.payload = payload(&txn.open_table(USAGES.payloads)?, place)?;
+            usage.payload = PayloadReader::open(txn, &USAGES)?.read(place)?;
             Ok(Some(usage))
         })
         .await
@@ -98,7 +98,7 @@ impl RecordStore for RedbStore {
             let rows = txn.open_table(EXECUTIONS.rows)?;
             let Some(row) = rows.get(place)? else { return Ok(None) };
             let mut execution = read_execution(place, row.value(), &terms)?;
-            execution.payload = payload(&txn.open_table(EXECUTIONS.payloads)?, place)?;
+            execution.payload = PayloadReader::open(txn, &EXECUTIONS)?.read(place)?;
             Ok(Some(execution))
         })
         .await
@@ -115,7 +115,7 @@ impl RecordStore for RedbStore {
         }
         let (query, limit) = (query.clone(), query.page.limit);
         let found = self.read(move |txn, terms| {
-            let payloads = txn.open_table(USAGES.payloads)?;
+            let mut payloads = PayloadReader::open(txn, &USAGES)?;
             let mut found = Vec::new();
             let mut walk = usage_walk(txn, &terms, &query, after)?;
             while let Some((place, row)) = walk.next()? {
@@ -124,7 +124,7 @@ impl RecordStore for RedbStore {
                     continue;
                 }
                 if query.payloads {
-                    usage.payload = payload(&payloads, place)?;
+                    usage.payload = payloads.read(place)?;
                 }
                 found.push(usage);
                 if found.len() > limit as usize {
@@ -145,7 +145,7 @@ impl RecordStore for RedbStore {
         };
         let (query, limit) = (query.clone(), query.page.limit);
         let found = self.read(move |txn, terms| {
-            let payloads = txn.open_table(EXECUTIONS.payloads)?;
+            let mut payloads = PayloadReader::open(txn, &EXECUTIONS)?;
             let stretch = Stretch::new(&query.range, query.order, after);
             let way = way_of_executions(&query.filter, query.usage.map(UsageId::to_bytes), &terms)?;
             let mut walk = Walk::new(txn, &EXECUTIONS, &stretch, query.order, way)?;
@@ -156,7 +156,7 @@ impl RecordStore for RedbStore {
                     continue;
                 }
                 if query.payloads {
-                    execution.payload = payload(&payloads, place)?;
+                    execution.payload = payloads.read(place)?;
                 }
                 found.push(execution);
                 if found.len() > limit as usize {
@@ -243,12 +243,4 @@ fn usage_walk(
         None => stretch.narrow_to_nothing(),
     }
     Walk::new(txn, &USAGES, &stretch, query.order, Way::Rows)
-}
-
-fn payload<T: serde::de::DeserializeOwned>(
-    payloads: &impl ReadableTable<Place, &'static [u8]>,
-    place: Place,
-) -> Outcome<Option<T>> {
-    let data = payloads.get(place)?;
-    Ok(data.map(|data| codec::decode(data.value())).transpose()?)
 }

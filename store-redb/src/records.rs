@@ -2,7 +2,7 @@
 //! Invariants: payloads are encoded on another thread, the writer only moves bytes; a row,
 //! its id, its index keys, its payload and what it changes are written in one transaction.
 
-use prompt_engine_core::codec::{Encoded, Encoding};
+use prompt_engine_core::codec::{Encoded, Encoding, Packed, Payload};
 use prompt_engine_core::cube::Changes;
 use prompt_engine_core::{
     Appended, CostRevision, ExecutionId, LlmExecution, PastCost, Record, Revised, Timestamp, Usage,
@@ -16,6 +16,7 @@ use crate::layout::{
     EXECUTIONS, Id, Kind, META, PAST_COSTS, Place, USAGES, moment, number_value, past_key, place,
     place_of,
 };
+use crate::payloads::PackWriter;
 use crate::prune::RAW_HORIZON;
 use crate::rows::{
     execution_entries, read_execution, read_past_cost, read_usage, status_entry, usage_entries,
@@ -74,30 +75,38 @@ pub(crate) fn append(
     let horizon = horizon.map(moment).transpose()?;
     let mut usages = Tables::open(txn, &USAGES)?;
     let mut executions = Tables::open(txn, &EXECUTIONS)?;
+    let mut packs = PackWriter::open(txn)?;
     let mut done = Appended::default();
     let mut changes = Changes::default();
-    for encoded in records {
-        let Encoded { record, payload } = encoded?;
-        if let Some(horizon) = horizon
-            && record.created_at() < horizon
-        {
-            return Err(Fault::Judged(refusal::before_horizon(&record, horizon)));
+    for packed in records {
+        let Packed { records, pack } = packed?;
+        let mut unused = Vec::new();
+        for Encoded { record, payload } in records {
+            if let Some(horizon) = horizon
+                && record.created_at() < horizon
+            {
+                return Err(Fault::Judged(refusal::before_horizon(&record, horizon)));
+            }
+            let kept = payload.kept(packs.next());
+            let kept = kept.as_deref();
+            let stored = match &record {
+                Record::Usage(usage) => append_usage(&mut usages, terms, usage, kept)?,
+                Record::Execution(execution) => {
+                    append_execution(&mut executions, terms, execution, kept)?
+                }
+            };
+            if stored {
+                done.stored += 1;
+                changes.record(&record);
+            } else {
+                done.unchanged += 1;
+                if let Payload::Line(line) = payload {
+                    unused.push(line);
+                }
+            }
         }
-        let payload = payload.as_deref();
-        let stored = match &record {
-            Record::Usage(usage) => append_usage(&mut usages, terms, usage, payload)?,
-            Record::Execution(execution) => {
-                append_execution(&mut executions, terms, execution, payload)?
-            }
-        };
-        if stored {
-            done.stored += 1;
-            match &record {
-                Record::Usage(usage) => changes.usage(usage),
-                Record::Execution(execution) => changes.execution(execution),
-            }
-        } else {
-            done.unchanged += 1;
+        if let Some(pack) = pack {
+            packs.insert(pack, &unused)?;
         }
     }
     Ok((done, cells::keep(txn, &changes)?))

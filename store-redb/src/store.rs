@@ -22,8 +22,9 @@ use crate::cells::{self, Fold};
 use crate::config::RedbConfig;
 use crate::error::{Fault, Outcome};
 use crate::layout::{
-    CELL_DURATIONS, CELLS, CHANGES, EXECUTIONS, FORMAT, META, PAST_COSTS, PRICES, PROMPT_SLUGS,
-    PROMPT_VERSIONS, PROMPTS, TERMS, USAGES, WITHOUT_CELLS, moment, number_of, number_value,
+    CELL_DURATIONS, CELLS, CHANGES, EXECUTIONS, FORMAT, META, PAST_COSTS, PAYLOAD_PACKS, PRICES,
+    PROMPT_SLUGS, PROMPT_VERSIONS, PROMPTS, TERMS, USAGES, WITHOUT_CELLS, WITHOUT_PACKS, moment,
+    number_of, number_value,
 };
 use crate::prune::RAW_HORIZON;
 use crate::terms::{NewTerms, TermReader, TermWriter, Terms};
@@ -340,9 +341,9 @@ fn prepare(database: Database, terms: &Terms) -> Outcome<(Database, bool)> {
     match found {
         None => make_tables(&database)?,
         Some(FORMAT) => {}
-        Some(WITHOUT_CELLS) => {
+        Some(older @ (WITHOUT_CELLS | WITHOUT_PACKS)) => {
             terms.load(&database.begin_read()?)?;
-            add_cells(&database, terms)?;
+            bring_up(&database, terms, older)?;
         }
         Some(found) => return Err(Fault::NewerFormat { found, known: FORMAT }),
     }
@@ -373,6 +374,7 @@ fn make_tables(database: &Database) -> Outcome<()> {
     transaction.open_table(PROMPT_SLUGS)?;
     transaction.open_table(PROMPT_VERSIONS)?;
     transaction.open_table(PRICES)?;
+    transaction.open_table(PAYLOAD_PACKS)?;
     make_cell_tables(&transaction)?;
     set_meta(&transaction, FORMAT_NAME, FORMAT)?;
     transaction.commit()?;
@@ -386,20 +388,30 @@ fn make_cell_tables(transaction: &WriteTransaction) -> Outcome<()> {
     Ok(())
 }
 
+/// Brings a file of the format `older` to this one.
+fn bring_up(database: &Database, terms: &Terms, older: i64) -> Outcome<()> {
+    let transaction = begin(database)?;
+    if older == WITHOUT_CELLS {
+        add_cells(&transaction, terms)?;
+    }
+    // What was stored before lies alone, and stays so.
+    transaction.open_table(PAYLOAD_PACKS)?;
+    set_meta(&transaction, FORMAT_NAME, FORMAT)?;
+    transaction.commit()?;
+    Ok(())
+}
+
 /// Gives a file that had no cells the changes that they are made from. Its raw horizon moves to the end
 /// of its quarter of an hour, since what is left of that quarter is in the cells alone.
-fn add_cells(database: &Database, terms: &Terms) -> Outcome<()> {
-    let transaction = begin(database)?;
-    make_cell_tables(&transaction)?;
+fn add_cells(transaction: &WriteTransaction, terms: &Terms) -> Outcome<()> {
+    make_cell_tables(transaction)?;
     let horizon = meta(&transaction.open_table(META)?, RAW_HORIZON)?;
     if let Some(horizon) = horizon {
         let quarter = cell_of(BucketWidth::QuarterHour, moment(horizon)?);
         let whole = if quarter.from == horizon { horizon } else { quarter.to };
-        set_meta(&transaction, RAW_HORIZON, whole)?;
+        set_meta(transaction, RAW_HORIZON, whole)?;
     }
-    with_terms(&transaction, terms, |transaction, terms| cells::start(transaction, terms))?;
-    set_meta(&transaction, FORMAT_NAME, FORMAT)?;
-    transaction.commit()?;
+    with_terms(transaction, terms, |transaction, terms| cells::start(transaction, terms))?;
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use tempfile::tempdir;
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const CHANGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("changes");
 const CELLS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("cells");
+const PAYLOAD_PACKS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("payload_packs");
 const CELL_DURATIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("cell_durations");
 
 async fn open(path: &Path) -> Result<RedbStore> {
@@ -145,7 +146,7 @@ async fn a_newer_format_is_refused_with_both_versions() {
     transaction.commit().unwrap();
     drop(database);
     let error = refused(open(&path).await, ErrorKind::Unsupported, "format version 42");
-    assert!(error.to_string().contains("knows version 2"), "{error}");
+    assert!(error.to_string().contains("knows version 3"), "{error}");
 }
 
 /// However much is missing at its end, the file is refused or gives back what was written; it is
@@ -258,6 +259,7 @@ fn without_cells(path: &Path, horizon: Timestamp) {
     assert!(transaction.delete_table(CHANGES).unwrap());
     assert!(transaction.delete_table(CELLS).unwrap());
     assert!(transaction.delete_table(CELL_DURATIONS).unwrap());
+    assert!(transaction.delete_table(PAYLOAD_PACKS).unwrap());
     {
         let mut meta = transaction.open_table(META).unwrap();
         meta.remove("folded").unwrap();
@@ -295,11 +297,12 @@ async fn a_file_of_format_1_gets_cells_of_its_records() {
     assert_ne!(answers(&store, Source::Records).await.unwrap(), everything);
     let reading = store.aggregate(&AggregateQuery::default()).await.unwrap().reading;
     assert_eq!((reading.cube, reading.unfolded), (Some(Cube::Totals), 0));
-    // It is one of format 2 from here on, and what is added counts once.
+    // It is one of this format from here on, and what is added counts once.
     let (usage, execution) = finished(horizon);
-    store.append(&[usage.into(), execution.into()]).await.unwrap();
+    store.append(&[usage.clone().into(), execution.into()]).await.unwrap();
     drop(store);
     let store = open(&path).await.unwrap();
+    assert_eq!(store.usage(usage.id).await.unwrap(), Some(usage));
     let rows = store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
     assert_eq!(rows[0].measures.uses, everything[0][0].measures.uses.map(|uses| uses + 1));
 }

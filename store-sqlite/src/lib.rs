@@ -5,6 +5,7 @@
 mod cells;
 mod config;
 mod error;
+mod payloads;
 mod prices;
 mod prompts;
 mod prune;

@@ -2,11 +2,13 @@
 //! Invariants: the raw horizon moves in the transaction that deletes, and never back; no record
 //! before [`PAYLOADS_FROM`] has a payload, so that what was pruned is not walked again.
 
+use prompt_engine_core::codec::Place;
 use prompt_engine_core::cube::horizon_of;
 use prompt_engine_core::{Prune, Pruned};
 use rusqlite::Connection;
 
 use crate::error::Outcome;
+use crate::payloads;
 use crate::schema::{meta, set_meta};
 
 /// The time before which records were deleted and are refused.
@@ -52,7 +54,7 @@ macro_rules! table {
             delete_payloads: concat!(
                 "DELETE FROM prompt_engine_payloads WHERE id IN (SELECT payload FROM ",
                 $name,
-                " WHERE (created_at, id) <= (?, ?) AND payload IS NOT NULL)"
+                " WHERE (created_at, id) <= (?, ?) AND payload IS NOT NULL) RETURNING data"
             ),
             delete: concat!("DELETE FROM ", $name, " WHERE (created_at, id) <= (?, ?)"),
             also: &[$(concat!("DELETE FROM ", $also, " WHERE (created_at, id) <= (?, ?)"))?],
@@ -103,7 +105,15 @@ fn delete_records(
     let Some(last) = keys.iter().take(limit).next_back() else {
         return Ok((0, done));
     };
-    conn.prepare_cached(table.delete_payloads)?.execute(*last)?;
+    let mut places = Vec::new();
+    {
+        let mut delete = conn.prepare_cached(table.delete_payloads)?;
+        let mut rows = delete.query(*last)?;
+        while let Some(row) = rows.next()? {
+            places.extend(Place::of(row.get_ref(0)?.as_blob()?)?);
+        }
+    }
+    payloads::forget(conn, places)?;
     for also in table.also {
         conn.prepare_cached(also)?.execute(*last)?;
     }
@@ -131,11 +141,17 @@ fn delete_payloads(conn: &Connection, before: i64, limit: u32) -> Outcome<(u64, 
     // What is first among those left still has its payload; all before it have none.
     let next = found.get(limit).map(|(at, ..)| *at);
     found.truncate(limit);
-    let mut delete = conn.prepare_cached("DELETE FROM prompt_engine_payloads WHERE id = ?")?;
+    let mut delete =
+        conn.prepare_cached("DELETE FROM prompt_engine_payloads WHERE id = ? RETURNING data")?;
+    let mut places = Vec::new();
     for (at, id, payload, forget) in &found {
         conn.prepare_cached(forget)?.execute((at, id))?;
-        delete.execute([payload])?;
+        let mut rows = delete.query([payload])?;
+        while let Some(row) = rows.next()? {
+            places.extend(Place::of(row.get_ref(0)?.as_blob()?)?);
+        }
     }
+    payloads::forget(conn, places)?;
     set_meta(conn, PAYLOADS_FROM, next.unwrap_or(before))?;
     Ok((number(found.len()), next.is_none()))
 }

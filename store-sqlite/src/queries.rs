@@ -4,19 +4,20 @@
 
 mod slowest;
 
+use prompt_engine_core::codec::{self, Packs};
 use prompt_engine_core::cube::{Plan, Stretch, Tally};
 use prompt_engine_core::{
     Aggregate, AggregateQuery, Appended, Attribution, CostRevision, Cursor, Dimension, ExecutionId,
     Filter, Folded, Label, LlmExecution, Order, Page, PastCost, PromptId, Prune, Pruned, Rebuild,
     Rebuilt, Record, RecordQuery, RecordStore, Result, Revised, Status, TimeRange, Timestamp,
-    Usage, UsageId, codec,
+    Usage, UsageId,
 };
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
-use serde::de::DeserializeOwned;
+use rusqlite::{Connection, Row, params_from_iter};
 
 use crate::cells;
 use crate::error::Outcome;
+use crate::payloads;
 use crate::prune::{self, RAW_HORIZON};
 use crate::records;
 use crate::rows::{
@@ -105,7 +106,7 @@ impl RecordStore for SqliteStore {
             let mut rows = select.query([id.to_bytes()])?;
             let Some(row) = rows.next()? else { return Ok(None) };
             let mut usage = rows::usage(row, &mut terms)?;
-            usage.payload = payload(conn, row.get(USAGE_PAYLOAD)?)?;
+            usage.payload = payloads::read(conn, row.get(USAGE_PAYLOAD)?)?;
             Ok(Some(usage))
         })
         .await
@@ -122,7 +123,7 @@ impl RecordStore for SqliteStore {
             let mut rows = select.query([id.to_bytes()])?;
             let Some(row) = rows.next()? else { return Ok(None) };
             let mut execution = rows::execution(row, &mut terms)?;
-            execution.payload = payload(conn, row.get(EXECUTION_PAYLOAD)?)?;
+            execution.payload = payloads::read(conn, row.get(EXECUTION_PAYLOAD)?)?;
             Ok(Some(execution))
         })
         .await
@@ -151,10 +152,10 @@ impl RecordStore for SqliteStore {
             sql.ordered(query.order, after, limit);
             let mut select = conn.prepare_cached(&sql.text)?;
             let mut rows = select.query(params_from_iter(&sql.values))?;
-            let mut found = Vec::new();
+            let (mut found, mut packs) = (Vec::new(), Packs::default());
             while let Some(row) = rows.next()? {
                 let mut usage = rows::usage(row, &mut terms)?;
-                usage.payload = decoded(row.get(USAGE_PAYLOAD)?)?;
+                usage.payload = payloads::decoded(conn, &mut packs, row.get(USAGE_PAYLOAD)?)?;
                 found.push(usage);
             }
             Ok(found)
@@ -183,10 +184,11 @@ impl RecordStore for SqliteStore {
             sql.ordered(query.order, after, limit);
             let mut select = conn.prepare_cached(&sql.text)?;
             let mut rows = select.query(params_from_iter(&sql.values))?;
-            let mut found = Vec::new();
+            let (mut found, mut packs) = (Vec::new(), Packs::default());
             while let Some(row) = rows.next()? {
                 let mut execution = rows::execution(row, &mut terms)?;
-                execution.payload = decoded(row.get(EXECUTION_PAYLOAD)?)?;
+                let data = row.get(EXECUTION_PAYLOAD)?;
+                execution.payload = payloads::decoded(conn, &mut packs, data)?;
                 found.push(execution);
             }
             Ok(found)
@@ -264,19 +266,6 @@ fn vacuum(conn: &Connection) -> rusqlite::Result<()> {
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
     Ok(())
-}
-
-fn payload<T: DeserializeOwned>(conn: &Connection, id: Option<i64>) -> Outcome<Option<T>> {
-    let Some(id) = id else { return Ok(None) };
-    let data = conn
-        .prepare_cached("SELECT data FROM prompt_engine_payloads WHERE id = ?")?
-        .query_row([id], |row| row.get::<_, Vec<u8>>(0))
-        .optional()?;
-    decoded(data)
-}
-
-fn decoded<T: DeserializeOwned>(data: Option<Vec<u8>>) -> Outcome<Option<T>> {
-    optional(data, |data| Ok(codec::decode(&data)?))
 }
 
 /// A statement made of fixed pieces, and the values for its parameters.

@@ -1,7 +1,7 @@
 //! Appending records and changing their costs.
 //! Invariant: payloads are encoded on another thread; the writer only moves bytes.
 
-use prompt_engine_core::codec::{Encoded, Encoding};
+use prompt_engine_core::codec::{Encoded, Encoding, Packed, Payload};
 use prompt_engine_core::cube::{Changes, LOT_CHANGES};
 use prompt_engine_core::{
     Appended, CostRevision, ExecutionId, Label, LlmExecution, PastCost, Record, Revised, Timestamp,
@@ -11,6 +11,7 @@ use rusqlite::{Connection, params};
 
 use crate::cells;
 use crate::error::{Fault, Outcome};
+use crate::payloads::Payloads;
 use crate::prune::{PAYLOADS_FROM, RAW_HORIZON};
 use crate::rows::{AttributionRow, CostRow, cost, execution, execution_columns, moment, optional};
 use crate::schema::{meta, set_meta};
@@ -31,81 +32,42 @@ pub(crate) fn append(
         set_meta(conn, PAYLOADS_FROM, earliest.as_micros())?;
     }
     let mut payloads = Payloads::new(conn)?;
-    for encoded in records {
-        let Encoded { record, payload } = encoded?;
-        if let Some(horizon) = horizon
-            && record.created_at() < horizon
-        {
-            return Err(Fault::Judged(refusal::before_horizon(&record, horizon)));
+    for packed in records {
+        let Packed { records, pack } = packed?;
+        let mut unused = Vec::new();
+        for Encoded { record, payload } in records {
+            if let Some(horizon) = horizon
+                && record.created_at() < horizon
+            {
+                return Err(Fault::Judged(refusal::before_horizon(&record, horizon)));
+            }
+            let kept = payload.kept(payloads.next_pack());
+            let kept = kept.as_deref();
+            let stored = match &record {
+                Record::Usage(usage) => append_usage(conn, terms, &mut payloads, usage, kept)?,
+                Record::Execution(execution) => {
+                    append_execution(conn, terms, &mut payloads, execution, kept)?
+                }
+            };
+            if stored {
+                done.stored += 1;
+                changes.record(&record);
+                // A value is no larger than a lot.
+                if changes.len() >= LOT_CHANGES {
+                    cells::keep(conn, &std::mem::take(&mut changes))?;
+                }
+            } else {
+                done.unchanged += 1;
+                if let Payload::Line(line) = payload {
+                    unused.push(line);
+                }
+            }
         }
-        let payload = payload.as_deref();
-        let stored = match &record {
-            Record::Usage(usage) => append_usage(conn, terms, &mut payloads, usage, payload)?,
-            Record::Execution(execution) => {
-                append_execution(conn, terms, &mut payloads, execution, payload)?
-            }
-        };
-        if stored {
-            done.stored += 1;
-            changes.record(&record);
-            // A value is no larger than a lot.
-            if changes.len() >= LOT_CHANGES {
-                cells::keep(conn, &std::mem::take(&mut changes))?;
-            }
-        } else {
-            done.unchanged += 1;
+        if let Some(pack) = pack {
+            payloads.insert_pack(pack, &unused)?;
         }
     }
     Ok((done, cells::keep(conn, &changes)?))
-}
-
-/// Gives ids to payloads. The row that names one is written first, and may turn out to be there.
-struct Payloads<'a> {
-    conn: &'a Connection,
-    next: i64,
-}
-
-impl<'a> Payloads<'a> {
-    fn new(conn: &'a Connection) -> Outcome<Self> {
-        let next = conn
-            .prepare_cached("SELECT coalesce(max(id), 0) + 1 FROM prompt_engine_payloads")?
-            .query_row([], |row| row.get(0))?;
-        Ok(Self { conn, next })
-    }
-
-    /// Keeps `data` under the id that `next` had.
-    fn insert(&mut self, data: Option<&[u8]>) -> Outcome<()> {
-        let Some(data) = data else { return Ok(()) };
-        self.conn
-            .prepare_cached("INSERT INTO prompt_engine_payloads (id, data) VALUES (?, ?)")?
-            .execute((self.next, data))?;
-        self.next += 1;
-        Ok(())
-    }
-
-    /// Replaces what is under `old`; answers the id of `data`.
-    fn replace(&mut self, old: Option<i64>, data: Option<&[u8]>) -> Outcome<Option<i64>> {
-        match (old, data) {
-            (Some(old), Some(data)) => {
-                self.conn
-                    .prepare_cached("UPDATE prompt_engine_payloads SET data = ? WHERE id = ?")?
-                    .execute((data, old))?;
-                Ok(Some(old))
-            }
-            (Some(old), None) => {
-                self.conn
-                    .prepare_cached("DELETE FROM prompt_engine_payloads WHERE id = ?")?
-                    .execute([old])?;
-                Ok(None)
-            }
-            (None, Some(data)) => {
-                let id = self.next;
-                self.insert(Some(data))?;
-                Ok(Some(id))
-            }
-            (None, None) => Ok(None),
-        }
-    }
 }
 
 fn conflict(record: String, what: &str) -> Fault {
@@ -135,7 +97,7 @@ fn append_usage(
             of.environment,
             of.session,
             of.user,
-            payload.map(|_| payloads.next),
+            payload.map(|_| payloads.next_id()),
         ])?;
     if inserted == 1 {
         payloads.insert(payload)?;
@@ -226,7 +188,7 @@ fn append_execution(
             execution.time_to_first_token_ms.map(count),
             completed_at,
             service_tier,
-            payload.map(|_| payloads.next),
+            payload.map(|_| payloads.next_id()),
         ])?;
     if inserted == 1 {
         payloads.insert(payload)?;

@@ -15,10 +15,11 @@ use crate::rows::moment;
 use crate::store::begin;
 
 /// The migrations in order: the first makes version 1.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/0001_initial.sql"),
     include_str!("../migrations/0002_prices.sql"),
     include_str!("../migrations/0003_cubes.sql"),
+    include_str!("../migrations/0004_packs.sql"),
 ];
 /// The first version that has cells.
 const CELLS: i64 = 3;

@@ -199,6 +199,7 @@ async fn a_file_from_before_there_were_cells_gets_them() {
         .execute_batch(
             "DROP TABLE prompt_engine_changes; DROP TABLE prompt_engine_cells;
              DROP TABLE prompt_engine_cell_durations;
+             DROP TABLE prompt_engine_payload_packs;
              UPDATE prompt_engine_meta SET value = 2 WHERE name = 'schema';
              -- Horizons could lie anywhere then.
              UPDATE prompt_engine_meta SET value = value - 60000000 WHERE name = 'raw_horizon';",

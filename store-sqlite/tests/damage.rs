@@ -7,9 +7,10 @@ use std::path::Path;
 
 use prompt_engine_core::testkit::{at, call};
 use prompt_engine_core::{
-    AggregateQuery, CostStore, ErrorKind, Order, Record, RecordQuery, RecordStore, Result,
+    AggregateQuery, CostStore, ErrorKind, Order, Prune, Record, RecordQuery, RecordStore, Result,
 };
 use prompt_engine_store_sqlite::{SqliteConfig, SqliteStore};
+use rusqlite::Connection;
 use tempfile::tempdir;
 
 const CALLS: usize = 300;
@@ -84,4 +85,26 @@ async fn a_file_that_was_overwritten_is_refused_or_all_there() {
         }
     }
     assert!(refusals > 20, "only {refusals} refusals");
+}
+
+#[tokio::test]
+async fn a_damaged_pack_fails_who_reads_it_and_hinders_no_pruning() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("prompts.db");
+    filled(&path).await;
+    let conn = Connection::open(&path).unwrap();
+    let damaged = "UPDATE prompt_engine_payload_packs SET data = substr(data, 1, 20) WHERE id = 1";
+    assert_eq!(conn.execute(damaged, []).unwrap(), 1);
+    let lost = "DELETE FROM prompt_engine_payload_packs WHERE id = 2";
+    assert_eq!(conn.execute(lost, []).unwrap(), 1);
+    let error = readable(&path).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("prompts.db"), "{}", error.chain());
+    let store = SqliteStore::open(SqliteConfig::new(&path)).await.unwrap();
+    // The second cut lies within the first pack, the last behind both.
+    for (before, pruned) in [(2, 4), (10, 16), (200, 380)] {
+        let prune = Prune { payloads_before: Some(at(before)), raw_before: None, limit: 1_000 };
+        assert_eq!(store.prune(&prune).await.unwrap().payloads, pruned);
+    }
+    assert_eq!(readable(&path).await.unwrap(), (CALLS, CALLS));
 }

@@ -146,6 +146,8 @@ async fn a_file_of_schema_version_1_is_brought_up_to_date_with_all_that_is_in_it
              audio_output, cost_kind, cost_reason, completed_at)
         VALUES (9, x'03030303030303030303030303030303', x'04040404040404040404040404040404', 1, 3, 2,
              3, 4, 1, 100, 10, 0, 0, 0, 0, 0, 0, 2, 0, 10);
+        INSERT INTO prompt_engine_payloads VALUES (5, CAST(x'00' || '{"response_content":"yes"}' AS BLOB));
+        UPDATE prompt_engine_llm_executions SET payload = 5;
         "#,
     )
     .unwrap();
@@ -166,6 +168,7 @@ async fn a_file_of_schema_version_1_is_brought_up_to_date_with_all_that_is_in_it
     let call = store.execution(ExecutionId::from_bytes([3; 16])).await.unwrap().unwrap();
     assert_eq!((call.service_tier, call.tokens.unwrap().input), (None, 100));
     assert_eq!(call.cost, Some(Cost::unpriced(UnpricedReason::UnknownModel)));
+    assert_eq!(call.payload.unwrap().response_content.as_deref(), Some("yes"));
     assert_eq!(store.past_costs(&[call.id]).await.unwrap(), [[]]);
     let conn = Connection::open(&path).unwrap();
     let shown: (String, Option<String>) = conn
@@ -186,7 +189,7 @@ async fn a_newer_schema_is_refused_with_both_versions() {
     let error = SqliteStore::open(SqliteConfig::new(&path)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("schema version 42"), "{error}");
-    assert!(error.to_string().contains("up to 3"), "{error}");
+    assert!(error.to_string().contains("up to 4"), "{error}");
     drop(folder);
 }
 

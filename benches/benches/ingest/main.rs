@@ -143,7 +143,7 @@ async fn all<S: Subject>(only: Option<&str>) {
     if only.is_some_and(|only| only != S::NAME) {
         return;
     }
-    let mut calls = Calls::new(SEED, 1_000_000);
+    let mut calls = Calls::new(SEED, 10_000_000);
     disk::<S>(&mut calls).await;
     for (callers, each) in LOADS {
         load::<S>(&mut calls, callers, each).await;

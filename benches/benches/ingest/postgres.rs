@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use prompt_engine_core::Store;
+use prompt_engine_core::codec::Place;
 use prompt_engine_store_postgres::{PostgresConfig, PostgresStore};
 use sqlx::postgres::PgPoolCopyExt;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, raw_sql};
@@ -16,13 +17,14 @@ use tokio::runtime::Handle;
 use crate::Subject;
 
 const SERVER: &str = "TEST_POSTGRES_URL";
-/// Rows and payloads of usages, then of executions.
+/// Rows and payloads of usages, then of executions, which are those of each call.
 const TABLES: [&str; 4] = [
     "prompt_engine_usages",
     "prompt_engine_usage_payloads",
     "prompt_engine_llm_executions",
     "prompt_engine_llm_execution_payloads",
 ];
+const PACKS: &str = "prompt_engine_payload_packs";
 
 /// Whether a server is named.
 pub(crate) fn is_there() -> bool {
@@ -76,23 +78,43 @@ impl Subject for Postgres {
     }
 }
 
-/// The lines of each table, by id, which is the order in which they were made.
-async fn lines(pool: &PgPool, schema: &str) -> sqlx::Result<[Vec<Vec<u8>>; 4]> {
-    let mut tables: [Vec<Vec<u8>>; 4] = Default::default();
-    for (table, lines) in TABLES.iter().zip(&mut tables) {
-        let sql = format!("COPY (SELECT * FROM {schema}.{table} ORDER BY id) TO STDOUT");
-        let mut stream = pool.copy_out_raw(&sql).await?;
-        while let Some(line) = stream.try_next().await? {
-            lines.push(line.to_vec());
+/// The lines of a table, by id, which is the order in which they were made.
+async fn lines(pool: &PgPool, schema: &str, table: &str) -> sqlx::Result<Vec<Vec<u8>>> {
+    let sql = format!("COPY (SELECT * FROM {schema}.{table} ORDER BY id) TO STDOUT");
+    let mut stream = pool.copy_out_raw(&sql).await?;
+    let mut lines = Vec::new();
+    while let Some(line) = stream.try_next().await? {
+        lines.push(line.to_vec());
+    }
+    Ok(lines)
+}
+
+/// The line of each pack, under the first record in it and the number of the pack.
+async fn packs(pool: &PgPool, schema: &str) -> sqlx::Result<BTreeMap<(usize, u64), Vec<u8>>> {
+    let mut firsts: BTreeMap<u64, usize> = BTreeMap::new();
+    for (kind, table) in [TABLES[1], TABLES[3]].iter().enumerate() {
+        let sql = format!("SELECT data FROM {schema}.{table} ORDER BY id");
+        let kept: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(pool).await?;
+        for (call, data) in kept.iter().enumerate() {
+            if let Some(place) = Place::of(data).expect("a payload or its place") {
+                let first = firsts.entry(place.pack).or_insert(usize::MAX);
+                *first = (2 * call + kind).min(*first);
+            }
         }
     }
-    Ok(tables)
+    let lines = lines(pool, schema, PACKS).await?;
+    assert_eq!(firsts.len(), lines.len());
+    Ok(firsts.into_iter().map(|(pack, first)| (first, pack)).zip(lines).collect())
 }
 
 /// Copies all that `ours` holds into `raw` in `batches` of records; answers how long it took.
 async fn copied(ours: &str, raw: &str, batches: &[usize]) -> sqlx::Result<Duration> {
     let pool = PgPool::connect(&server()).await?;
-    let tables = lines(&pool, ours).await?;
+    let mut tables = Vec::new();
+    for table in TABLES {
+        tables.push(lines(&pool, ours, table).await?);
+    }
+    let packs = packs(&pool, ours).await?;
     let calls = tables[0].len();
     assert!(tables.iter().all(|lines| lines.len() == calls), "a row and a payload for each record");
     assert_eq!(2 * calls, batches.iter().sum::<usize>());
@@ -107,20 +129,30 @@ async fn copied(ours: &str, raw: &str, batches: &[usize]) -> sqlx::Result<Durati
         conn.execute("BEGIN").await?;
         for (first, range) in parts {
             for table in [first, first + 1] {
-                let sql = format!("COPY {} FROM STDIN", TABLES[table]);
-                let mut copy = conn.copy_in_raw(&sql).await?;
-                copy.send(tables[table][range.clone()].concat()).await?;
-                copy.finish().await?;
+                copy(&mut conn, TABLES[table], tables[table][range.clone()].concat()).await?;
             }
+        }
+        let begun: Vec<&[u8]> = packs.range((from, 0)..(to, 0)).map(|(_, line)| &**line).collect();
+        if !begun.is_empty() {
+            copy(&mut conn, PACKS, begun.concat()).await?;
         }
         conn.execute("COMMIT").await?;
         done = to;
     }
     let took = start.elapsed();
-    for table in TABLES {
+    for (table, rows) in
+        TABLES.map(|table| (table, calls)).into_iter().chain([(PACKS, packs.len())])
+    {
         let sql = AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
         let count: i64 = sqlx::query_scalar(sql).fetch_one(&mut conn).await?;
-        assert_eq!(usize::try_from(count), Ok(calls));
+        assert_eq!(usize::try_from(count), Ok(rows));
     }
     Ok(took)
+}
+
+async fn copy(conn: &mut PgConnection, table: &str, lines: Vec<u8>) -> sqlx::Result<()> {
+    let mut copy = conn.copy_in_raw(&format!("COPY {table} FROM STDIN")).await?;
+    copy.send(lines).await?;
+    copy.finish().await?;
+    Ok(())
 }

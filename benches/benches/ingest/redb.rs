@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prompt_engine_core::Store;
+use prompt_engine_core::codec::Place;
 use prompt_engine_store_redb::{RedbConfig, RedbStore};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
 
@@ -35,6 +36,9 @@ const KINDS: [Kind; 2] = [
         payloads: TableDefinition::new("execution_payloads"),
     },
 ];
+
+/// The pieces of the packs of payloads: the number of a pack, and that of a piece of it.
+const PACKS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("payload_packs");
 
 pub(crate) struct Redb;
 
@@ -67,7 +71,12 @@ struct Record {
     id: Vec<u8>,
     index: Vec<Vec<u8>>,
     payload: Vec<u8>,
+    /// The pieces of the pack that was begun with it: it was stored in the batch of its first record.
+    pieces: Vec<Piece>,
 }
+
+/// A piece of a pack: its key and its bytes.
+type Piece = ((u64, u32), Vec<u8>);
 
 /// All records in the order of their ids, which is that in which they were made.
 fn stored(txn: &ReadTransaction) -> Result<Vec<Record>, redb::Error> {
@@ -87,11 +96,29 @@ fn stored(txn: &ReadTransaction) -> Result<Vec<Record>, redb::Error> {
             let id = ids.get(id_of(&place))?.expect("an id").value().to_vec();
             let payload = payloads.get(place)?.expect("a payload").value().to_vec();
             let index = index.remove(&place).unwrap_or_default();
-            records.push(Record { kind, place, row: row.value().to_vec(), id, index, payload });
+            let (row, pieces) = (row.value().to_vec(), Vec::new());
+            records.push(Record { kind, place, row, id, index, payload, pieces });
         }
     }
     records.sort_by_key(|record| id_of(&record.place));
+    let mut packs = packs(txn)?;
+    for record in &mut records {
+        if let Some(place) = Place::of(&record.payload).expect("a payload or its place") {
+            record.pieces = packs.remove(&place.pack).unwrap_or_default();
+        }
+    }
+    assert!(packs.is_empty(), "each pack has a record");
     Ok(records)
+}
+
+/// The pieces of each pack.
+fn packs(txn: &ReadTransaction) -> Result<HashMap<u64, Vec<Piece>>, redb::Error> {
+    let mut packs: HashMap<u64, Vec<Piece>> = HashMap::new();
+    for entry in txn.open_table(PACKS)?.iter()? {
+        let (key, piece) = entry?;
+        packs.entry(key.value().0).or_default().push((key.value(), piece.value().to_vec()));
+    }
+    Ok(packs)
 }
 
 fn id_of(place: &[u8; 24]) -> [u8; 16] {
@@ -125,6 +152,11 @@ fn inserted(
                 payloads.insert(record.place, &*record.payload)?;
             }
         }
+        let mut packs = txn.open_table(PACKS)?;
+        for (key, piece) in now.iter().flat_map(|record| &record.pieces) {
+            packs.insert(key, &**piece)?;
+        }
+        drop(packs);
         txn.commit()?;
     }
     let took = start.elapsed();

@@ -1,10 +1,12 @@
 //! SQLite: rows are read out of the file as they lie there, and inserted with the driver.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prompt_engine_core::Store;
+use prompt_engine_core::codec::Place;
 use prompt_engine_store_sqlite::{SqliteConfig, SqliteStore, Synchronous};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
@@ -34,11 +36,12 @@ impl Subject for Sqlite {
     }
 }
 
-/// A stored record: its table, its row, and its payload.
+/// A stored record: its table, its row, what it keeps of its payload, and the pack that begins with it.
 struct Row {
     table: usize,
     values: Vec<Value>,
-    payload: (i64, Value),
+    payload: (i64, Vec<u8>),
+    pack: Option<(i64, Vec<u8>)>,
 }
 
 const TABLES: [&str; 2] = ["prompt_engine_usages", "prompt_engine_llm_executions"];
@@ -54,13 +57,23 @@ fn stored(path: &Path) -> rusqlite::Result<Vec<Row>> {
         let columns = select.column_count();
         let found = select.query_map([], |row| {
             let values = (2..columns).map(|at| row.get(at)).collect::<rusqlite::Result<_>>()?;
-            Ok(Row { table, values, payload: (row.get(0)?, row.get(1)?) })
+            Ok(Row { table, values, payload: (row.get(0)?, row.get(1)?), pack: None })
         })?;
         for row in found {
             rows.push(row?);
         }
     }
     rows.sort_by_key(|row| row.payload.0);
+    let mut select = conn.prepare("SELECT id, data FROM prompt_engine_payload_packs")?;
+    let mut packs = select
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<HashMap<i64, Vec<u8>>>>()?;
+    for row in &mut rows {
+        let place = Place::of(&row.payload.1).expect("a place, or a payload");
+        let number = place.map(|place| place.pack.cast_signed());
+        row.pack = number.and_then(|number| packs.remove_entry(&number));
+    }
+    assert!(packs.is_empty(), "each pack has a first record");
     Ok(rows)
 }
 
@@ -88,6 +101,12 @@ fn inserted(path: &Path, rows: &[Row], batches: &[usize]) -> rusqlite::Result<Du
             conn.prepare_cached(&inserts[row.table])?.execute(params_from_iter(&row.values))?;
             conn.prepare_cached("INSERT INTO prompt_engine_payloads (id, data) VALUES (?, ?)")?
                 .execute((row.payload.0, &row.payload.1))?;
+            if let Some(pack) = &row.pack {
+                conn.prepare_cached(
+                    "INSERT INTO prompt_engine_payload_packs (id, data) VALUES (?, ?)",
+                )?
+                .execute((pack.0, &pack.1))?;
+            }
         }
         conn.execute_batch("COMMIT")?;
     }

@@ -13,7 +13,7 @@ use redb::{Database, StorageBackend};
 
 use super::{RedbStore, begin, set_meta};
 use crate::error::Outcome;
-use crate::layout::{CELL_DURATIONS, CELLS, CHANGES, WITHOUT_CELLS};
+use crate::layout::{CELL_DURATIONS, CELLS, CHANGES, PAYLOAD_PACKS, WITHOUT_CELLS};
 
 /// A disk that stays when a database is closed.
 #[derive(Debug, Clone, Default)]
@@ -285,6 +285,7 @@ async fn a_file_that_finds_the_disk_full_as_it_gets_cells_gets_them_later() {
     transaction.delete_table(CHANGES).unwrap();
     transaction.delete_table(CELLS).unwrap();
     transaction.delete_table(CELL_DURATIONS).unwrap();
+    transaction.delete_table(PAYLOAD_PACKS).unwrap();
     set_meta(&transaction, super::FORMAT_NAME, WITHOUT_CELLS).unwrap();
     transaction.commit().unwrap();
     drop(database);
