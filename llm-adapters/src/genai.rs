@@ -1,8 +1,8 @@
 //! The client of Anthropic and of Gemini, over genai.
 //! Invariant: one call is one HTTP request; no variable of the environment but those of a proxy is
-//! read; no text that leaves holds the key, and nothing that a server says is logged. genai words, addresses and signs the request and cuts a
-//! stream into frames; what a server says is read here, leniently, because genai drops the service
-//! tier and what it does not know, and counts in 32 bits.
+//! read; no text that leaves holds the key, and nothing that a server says is logged. genai words,
+//! addresses and signs the request and cuts a stream into frames; what a server says is read here,
+//! leniently, because genai drops the service tier and what it does not know, and counts in 32 bits.
 
 mod anthropic;
 mod error;
@@ -74,6 +74,9 @@ impl Protocol {
 /// Anthropic wants a limit of output tokens: without `max_tokens` it is the most that the model can.
 /// The [`signature`](prompt_engine_core::ToolCall::signature) of a tool call holds what Gemini or
 /// Anthropic signed of the thoughts before it.
+///
+/// The length of an answer is bounded by its timeout alone, where the client `OpenAi` ends
+/// at 64 MiB: give it base URLs of servers that you trust.
 ///
 /// # Example: Claude, and a gateway that speaks like Anthropic
 /// ```
