@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
 
 use prompt_engine_core::codec::{Pack, Packed, Packs, Place, encode_ahead};
 use prompt_engine_core::{Error, Record};
@@ -11,7 +10,7 @@ use serde::de::DeserializeOwned;
 use sqlx::postgres::{PgArguments, PgBindIterExt, PgRow};
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, query};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::error::{Fault, Outcome, joined};
@@ -37,8 +36,11 @@ impl Payloads {
     /// The records in order, once their payloads are encoded: the same ones each time.
     pub(crate) async fn get(&self) -> Outcome<&[Packed]> {
         let wait = || async {
-            let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-            joined(task.ok_or(Fault::Panicked)?.await)
+            // It stays here until it is done: whoever waits may give up, and come again.
+            let mut task = self.task.lock().await;
+            let done = joined(task.as_mut().ok_or(Fault::Panicked)?.await);
+            *task = None;
+            done
         };
         Ok(self.done.get_or_try_init(wait).await?)
     }
@@ -120,7 +122,8 @@ FROM unnest($2::bigint[], $3::bytea[]) AS new (id, data) WHERE p.id = new.id";
 pub(crate) async fn forget(conn: &mut PgConnection, places: &[Vec<u8>]) -> Outcome<()> {
     let mut packs: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
     for place in places {
-        if let Some(Place { pack, line }) = Place::of(place)? {
+        // What cannot be read is in no pack that could be named.
+        if let Ok(Some(Place { pack, line })) = Place::of(place) {
             packs.entry(pack.cast_signed()).or_default().push(line);
         }
     }

@@ -89,9 +89,12 @@ SELECT EXISTS (SELECT 1 FROM prompt_engine_usage_payloads WHERE created_at < $1)
 /// Deletes one batch; the caller commits.
 pub(crate) async fn prune(conn: &mut PgConnection, prune: &Prune) -> Outcome<Pruned> {
     let mut pruned = Pruned { done: true, ..Pruned::default() };
+    // Where the payloads lay that are deleted.
+    let mut places = Vec::new();
     if let Some(before) = prune.raw_before.map(horizon_of) {
-        pruned.usages = delete(conn, DELETE_USAGES, before, prune.limit).await?;
-        pruned.executions = delete(conn, DELETE_EXECUTIONS, before, prune.limit).await?;
+        pruned.usages = delete(conn, DELETE_USAGES, before, prune.limit, &mut places).await?;
+        pruned.executions =
+            delete(conn, DELETE_EXECUTIONS, before, prune.limit, &mut places).await?;
         pruned.done &= !any(conn, OLD_RECORDS, before).await?;
         query(
             "INSERT INTO prompt_engine_meta AS stored (name, value) VALUES ($1, $2)
@@ -103,22 +106,24 @@ pub(crate) async fn prune(conn: &mut PgConnection, prune: &Prune) -> Outcome<Pru
         .await?;
     }
     if let Some(before) = prune.payloads_before {
-        pruned.payloads = delete(conn, DELETE_PAYLOADS, before, prune.limit).await?;
+        pruned.payloads = delete(conn, DELETE_PAYLOADS, before, prune.limit, &mut places).await?;
         pruned.done &= !any(conn, OLD_PAYLOADS, before).await?;
     }
+    payloads::forget(conn, &places).await?;
     Ok(pruned)
 }
 
-/// Deletes, and takes payloads out of their packs; answers how many.
+/// Deletes; answers how many, and adds the places of payloads.
 async fn delete(
     conn: &mut PgConnection,
     delete: &'static str,
     before: Timestamp,
     limit: u32,
+    places: &mut Vec<Vec<u8>>,
 ) -> Outcome<u64> {
     let delete = query_as(delete).bind(Moment(before)).bind(i64::from(limit));
-    let (deleted, places): (i64, Vec<Vec<u8>>) = delete.fetch_one(&mut *conn).await?;
-    payloads::forget(conn, &places).await?;
+    let (deleted, of_payloads): (i64, Vec<Vec<u8>>) = delete.fetch_one(&mut *conn).await?;
+    places.extend(of_payloads);
     Ok(deleted.cast_unsigned())
 }
 

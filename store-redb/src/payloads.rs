@@ -46,8 +46,14 @@ pub(crate) fn forget(txn: &WriteTransaction, mut places: Vec<codec::Place>) -> O
     let mut pieces = txn.open_table(PAYLOAD_PACKS)?;
     for of_one in places.chunk_by(|a, b| a.pack == b.pack) {
         let number = of_one[0].pack;
-        // A pack that is not there has forgotten them.
-        let Some(pack) = read(&pieces, number)? else { continue };
+        let pack = match read(&pieces, number) {
+            // Nobody can read a pack that lacks a piece: it is damaged.
+            Err(Fault::Row(_)) => Vec::new(),
+            Ok(Some(pack)) => pack,
+            // A pack that is not there has forgotten them.
+            Ok(None) => continue,
+            Err(fault) => return Err(fault),
+        };
         let lines: Vec<u32> = of_one.iter().map(|place| place.line).collect();
         let left = Pack::forget(pack, &lines)?.unwrap_or_default();
         let end = write(&mut pieces, number, &left)?;

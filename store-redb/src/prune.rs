@@ -103,7 +103,8 @@ fn delete_payload(
 ) -> Outcome<Option<codec::Place>> {
     let mut payloads = txn.open_table(kind.payloads)?;
     let Some(kept) = payloads.remove(place)? else { return Ok(None) };
-    Ok(codec::Place::of(kept.value())?)
+    // What cannot be read is in no pack that could be named.
+    Ok(codec::Place::of(kept.value()).unwrap_or_default())
 }
 
 /// Deletes a record, which has no payload any more, from the tables of its kind.

@@ -5,7 +5,7 @@
 use prompt_engine_core::codec::Place;
 use prompt_engine_core::cube::horizon_of;
 use prompt_engine_core::{Prune, Pruned};
-use rusqlite::Connection;
+use rusqlite::{Connection, Rows};
 
 use crate::error::Outcome;
 use crate::payloads;
@@ -69,10 +69,12 @@ const EXECUTIONS: Table =
 /// Deletes one batch; the caller commits.
 pub(crate) fn prune(conn: &Connection, prune: &Prune) -> Outcome<Pruned> {
     let mut pruned = Pruned { done: true, ..Pruned::default() };
+    // Where the payloads lay that are deleted.
+    let mut places = Vec::new();
     if let Some(before) = prune.raw_before.map(horizon_of) {
         let before = before.as_micros();
         for (table, sum) in [(&USAGES, &mut pruned.usages), (&EXECUTIONS, &mut pruned.executions)] {
-            let (records, done) = delete_records(conn, table, before, prune.limit)?;
+            let (records, done) = delete_records(conn, table, before, prune.limit, &mut places)?;
             *sum = records;
             pruned.done &= done;
         }
@@ -81,10 +83,12 @@ pub(crate) fn prune(conn: &Connection, prune: &Prune) -> Outcome<Pruned> {
         }
     }
     if let Some(before) = prune.payloads_before {
-        let (payloads, done) = delete_payloads(conn, before.as_micros(), prune.limit)?;
+        let before = before.as_micros();
+        let (payloads, done) = delete_payloads(conn, before, prune.limit, &mut places)?;
         pruned.payloads = payloads;
         pruned.done &= done;
     }
+    payloads::forget(conn, places)?;
     Ok(pruned)
 }
 
@@ -95,6 +99,7 @@ fn delete_records(
     table: &Table,
     before: i64,
     limit: u32,
+    places: &mut Vec<Place>,
 ) -> Outcome<(u64, bool)> {
     let mut select = conn.prepare_cached(table.oldest)?;
     let keys = select
@@ -105,15 +110,7 @@ fn delete_records(
     let Some(last) = keys.iter().take(limit).next_back() else {
         return Ok((0, done));
     };
-    let mut places = Vec::new();
-    {
-        let mut delete = conn.prepare_cached(table.delete_payloads)?;
-        let mut rows = delete.query(*last)?;
-        while let Some(row) = rows.next()? {
-            places.extend(Place::of(row.get_ref(0)?.as_blob()?)?);
-        }
-    }
-    payloads::forget(conn, places)?;
+    add_places(places, conn.prepare_cached(table.delete_payloads)?.query(*last)?)?;
     for also in table.also {
         conn.prepare_cached(also)?.execute(*last)?;
     }
@@ -122,7 +119,12 @@ fn delete_records(
 }
 
 /// Deletes the oldest payloads of both tables; answers how many, and whether none are left.
-fn delete_payloads(conn: &Connection, before: i64, limit: u32) -> Outcome<(u64, bool)> {
+fn delete_payloads(
+    conn: &Connection,
+    before: i64,
+    limit: u32,
+    places: &mut Vec<Place>,
+) -> Outcome<(u64, bool)> {
     let from = meta(conn, PAYLOADS_FROM)?.unwrap_or(i64::MIN);
     if from >= before {
         return Ok((0, true));
@@ -143,17 +145,20 @@ fn delete_payloads(conn: &Connection, before: i64, limit: u32) -> Outcome<(u64, 
     found.truncate(limit);
     let mut delete =
         conn.prepare_cached("DELETE FROM prompt_engine_payloads WHERE id = ? RETURNING data")?;
-    let mut places = Vec::new();
     for (at, id, payload, forget) in &found {
         conn.prepare_cached(forget)?.execute((at, id))?;
-        let mut rows = delete.query([payload])?;
-        while let Some(row) = rows.next()? {
-            places.extend(Place::of(row.get_ref(0)?.as_blob()?)?);
-        }
+        add_places(places, delete.query([payload])?)?;
     }
-    payloads::forget(conn, places)?;
     set_meta(conn, PAYLOADS_FROM, next.unwrap_or(before))?;
     Ok((number(found.len()), next.is_none()))
+}
+
+/// Adds where payloads lay that were deleted; what cannot be read is in no pack that could be named.
+fn add_places(places: &mut Vec<Place>, mut deleted: Rows<'_>) -> Outcome<()> {
+    while let Some(row) = deleted.next()? {
+        places.extend(Place::of(row.get_ref(0)?.as_blob()?).unwrap_or_default());
+    }
+    Ok(())
 }
 
 fn number(rows: usize) -> u64 {

@@ -106,5 +106,7 @@ async fn a_damaged_pack_fails_who_reads_it_and_hinders_no_pruning() {
         let prune = Prune { payloads_before: Some(at(before)), raw_before: None, limit: 1_000 };
         assert_eq!(store.prune(&prune).await.unwrap().payloads, pruned);
     }
+    let left = "SELECT count(*) FROM prompt_engine_payload_packs WHERE id < 3";
+    assert_eq!(conn.query_row(left, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
     assert_eq!(readable(&path).await.unwrap(), (CALLS, CALLS));
 }

@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use super::{Pack, Place, encode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
+use crate::status::Status;
 
 /// How many encode the chunks of one batch: compressing takes longer than writing.
 const ENCODERS: usize = 2;
@@ -40,7 +41,8 @@ pub struct Encoded {
 pub enum Payload {
     /// The record has none.
     None,
-    /// Here. That of a pending call is, since it is replaced when the call ends.
+    /// Here: that of a pending call, which is replaced when the call ends, and that of a failed one, which
+    /// is read by itself.
     Alone(Vec<u8>),
     /// On this line of the pack.
     Line(u32),
@@ -148,8 +150,8 @@ fn packed(chunk: Vec<Record>) -> Result<Vec<Packed>> {
                 None => Payload::None,
             },
             Record::Execution(call) => match call.payload.take() {
-                Some(payload) if call.status.is_final() => Payload::Line(pack.push(&payload)?),
-                Some(payload) => Payload::Alone(encode(&payload)?),
+                Some(payload) if is_alone(call.status) => Payload::Alone(encode(&payload)?),
+                Some(payload) => Payload::Line(pack.push(&payload)?),
                 None => Payload::None,
             },
         };
@@ -159,7 +161,11 @@ fn packed(chunk: Vec<Record>) -> Result<Vec<Packed>> {
     Ok(done)
 }
 
-/// A pack of one is none: its payload lies alone.
+fn is_alone(status: Status) -> bool {
+    !status.is_final() || status.is_failure()
+}
+
+/// A pack of one is none: that payload lies alone.
 fn sealed(mut records: Vec<Encoded>, pack: Pack) -> Packed {
     if pack.len() > 1 {
         return Packed { records, pack: Some(pack.finish()) };
@@ -168,4 +174,49 @@ fn sealed(mut records: Vec<Encoded>, pack: Pack) -> Packed {
         only.payload = Payload::Alone(pack.alone());
     }
     Packed { records, pack: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Packs;
+    use super::*;
+    use crate::conformance::arbitrary::Arbitrary;
+    use crate::record::UsagePayload;
+
+    #[tokio::test]
+    async fn records_come_out_as_they_went_in_whatever_their_lengths() {
+        let mut random = Arbitrary::new(5, 1_000);
+        let mut records: Vec<Record> = Vec::new();
+        while records.len() < 5 * CHUNK {
+            records.extend(random.records());
+        }
+        records.truncate(5 * CHUNK - 1);
+        let long = (0..PACK_BYTES).map(|_| random.rng.alphabetic()).collect();
+        let mut usage = random.usage();
+        usage.payload = Some(UsagePayload { content: long, ..UsagePayload::default() });
+        records.insert(CHUNK + 7, usage.into());
+        let (mut found, mut packs) = (Vec::new(), 0);
+        for (packed, number) in encode_ahead(&records).unwrap().zip(0..) {
+            let Packed { records, pack } = packed.unwrap();
+            packs += usize::from(pack.is_some());
+            let mut read = Packs::default();
+            for Encoded { mut record, payload } in records {
+                let kept = payload.kept(number);
+                let kept = kept.as_deref();
+                let load = |_| Ok::<_, Error>(pack.clone());
+                match &mut record {
+                    Record::Usage(usage) => {
+                        usage.payload = kept.map(|kept| read.decode(kept, load).unwrap());
+                    }
+                    Record::Execution(call) => {
+                        call.payload = kept.map(|kept| read.decode(kept, load).unwrap());
+                    }
+                }
+                found.push(record);
+            }
+        }
+        assert_eq!(found, records);
+        // Five chunks, one of which is cut where a long payload filled its pack.
+        assert_eq!(packs, 6);
+    }
 }

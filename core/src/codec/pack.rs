@@ -71,12 +71,9 @@ impl Pack {
         self.lines.len()
     }
 
-    /// The pack as bytes: its form, how many payloads are in it, and the lines as a payload is kept.
+    /// The pack as bytes: its form, and the lines as a payload is kept.
     pub fn finish(&self) -> Vec<u8> {
-        let payloads = (0..self.len()).filter(|line| self.line(*line).is_some()).count();
-        let mut bytes = Writer::new(FORM);
-        bytes.number(payloads as u64);
-        let mut bytes = bytes.finish();
+        let mut bytes = vec![FORM];
         bytes.extend(compressed([&[PLAIN], &self.lines[..]].concat()));
         bytes
     }
@@ -92,9 +89,7 @@ impl Pack {
     /// # Errors
     /// `Corrupt` if they are no pack; `Unsupported` if they are of a newer form.
     pub fn read(bytes: &[u8]) -> Result<Self> {
-        let mut reader = Reader::new(bytes, FORM)?;
-        reader.number()?;
-        let lines = plain(reader.rest())?.into_owned();
+        let lines = plain(Reader::new(bytes, FORM)?.rest())?.into_owned();
         let ends = lines.iter().zip(0..).filter(|(byte, _)| **byte == b'\n').map(|(_, at)| at);
         Ok(Self { ends: ends.collect(), lines })
     }
@@ -116,9 +111,8 @@ impl Pack {
         (start < end).then(|| &self.lines[start..end])
     }
 
-    /// The pack of `bytes` without `lines`, each named once and not forgotten before; `None` where
-    /// nothing is left. One that is damaged stays as it is, and is reported: it must not be in the way
-    /// of all others.
+    /// The pack of `bytes` without `lines`; `None` where nothing is left. One that is damaged, so that
+    /// nobody can read it, is forgotten as a whole and reported: it must not be in the way of all others.
     ///
     /// # Errors
     /// `Unsupported` if it is of a newer form.
@@ -128,19 +122,14 @@ impl Pack {
         }
         match Self::without(&bytes, lines) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                tracing::warn!(error = error.chain(), "a pack of payloads is left as it is");
-                Ok(Some(bytes))
+                tracing::warn!(error = error.chain(), "a damaged pack of payloads is deleted");
+                Ok(None)
             }
             kept => kept,
         }
     }
 
     fn without(bytes: &[u8], lines: &[u32]) -> Result<Option<Vec<u8>>> {
-        let mut reader = Reader::new(bytes, FORM)?;
-        // That none is left can be told without a look at them.
-        if reader.number()? <= lines.len() as u64 {
-            return Ok(None);
-        }
         let old = Self::read(bytes)?;
         let mut kept = Self::default();
         for line in 0..old.len() {
@@ -149,7 +138,8 @@ impl Pack {
             }
             kept.end_line();
         }
-        Ok(Some(kept.finish()))
+        let is_empty = (0..kept.len()).all(|line| kept.line(line).is_none());
+        Ok((!is_empty).then(|| kept.finish()))
     }
 }
 
@@ -171,7 +161,8 @@ impl Place {
         bytes.finish()
     }
 
-    /// The place that is kept in `bytes`; `None` where they are a payload itself.
+    /// The place that is kept in `bytes`; `None` where they are a payload itself. Whoever deletes what
+    /// cannot be read takes it for none.
     ///
     /// # Errors
     /// `Corrupt` if they begin like a place and are none.
@@ -251,7 +242,7 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes in any::<Vec<u8>>(), line in any::<u32>()) {
             let _ = Place::of(&bytes);
             let _ = Pack::forget(bytes.clone(), &[line]);
-            let pack = [&[1, 3, 0], &bytes[..]].concat();
+            let pack = [&[1, 0], &bytes[..]].concat();
             let _ = Pack::read(&pack).and_then(|pack| pack.get::<serde_json::Value>(line));
         }
     }
@@ -287,14 +278,16 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_pack_stays_as_it_is() {
+    fn a_damaged_pack_is_forgotten_as_a_whole() {
         let mut pack = Pack::default();
         pack.push(&"a".repeat(300)).unwrap();
         pack.push(&"b".repeat(300)).unwrap();
         let bytes = pack.finish();
         let damaged = bytes[..bytes.len() - 5].to_vec();
         assert_eq!(Pack::read(&damaged).unwrap_err().kind(), ErrorKind::Corrupt);
-        assert_eq!(Pack::forget(damaged.clone(), &[1]).unwrap(), Some(damaged));
+        assert_eq!(Pack::forget(damaged, &[1]).unwrap(), None);
+        let newer = Pack::forget(vec![9, 0, b'1', b'\n'], &[1]).unwrap_err();
+        assert_eq!(newer.kind(), ErrorKind::Unsupported);
     }
 
     #[test]
@@ -303,8 +296,7 @@ mod tests {
         let mut pack = Pack::default();
         pack.push(&text).unwrap();
         let bytes = pack.finish();
-        // The first two bytes are the form, and a count that is for whoever forgets.
-        for place in 2..bytes.len() {
+        for place in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[place] ^= 1;
             let read = Pack::read(&changed).and_then(|pack| pack.get::<String>(0));
