@@ -75,6 +75,10 @@ impl Protocol {
 /// The [`signature`](prompt_engine_core::ToolCall::signature) of a tool call holds what Gemini or
 /// Anthropic signed of the thoughts before it.
 ///
+/// Nothing that a server says is logged, so what genai does runs without a subscriber; with that, tracing
+/// takes it that there are subscribers, and records of a program that has none and uses the crate `log`
+/// go there no more.
+///
 /// The length of an answer is bounded by its timeout alone, where the client `OpenAi` ends
 /// at 64 MiB: give it base URLs of servers that you trust.
 ///

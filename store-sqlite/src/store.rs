@@ -220,7 +220,7 @@ impl SqliteStore {
         T: Send + 'static,
     {
         let store = self.clone();
-        let done = self.shared.readers.run(move |conn| {
+        let done = self.shared.readers.ask(move |conn| {
             let transaction = conn.transaction_with_behavior(TransactionBehavior::Deferred)?;
             let answer = work(&store, &transaction);
             transaction.finish()?;

@@ -92,10 +92,20 @@ impl Threads {
         work: impl FnOnce(&mut Connection) -> Outcome<T> + Send + 'static,
     ) -> Outcome<T> {
         let (sender, done) = oneshot::channel();
+        self.give(Box::new(move |conn| answer(sender, conn, work)));
+        done.await.unwrap_or(Err(Fault::Cancelled))
+    }
+
+    /// Does `work` with a connection, unless nobody waits for it any more when its turn comes.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Outcome<T> + Send + 'static,
+    ) -> Outcome<T> {
+        let (sender, done) = oneshot::channel();
         self.give(Box::new(move |conn| {
-            let answer = catch_unwind(AssertUnwindSafe(|| work(conn?)));
-            // Nobody may wait for it any more.
-            let _ = sender.send(answer.unwrap_or(Err(Fault::Panicked)));
+            if !sender.is_closed() {
+                answer(sender, conn, work);
+            }
         }));
         done.await.unwrap_or(Err(Fault::Cancelled))
     }
@@ -133,6 +143,17 @@ impl Threads {
             drop(jobs);
         }
     }
+}
+
+/// Tells what `work` answers.
+fn answer<T>(
+    sender: oneshot::Sender<Outcome<T>>,
+    conn: Outcome<&mut Connection>,
+    work: impl FnOnce(&mut Connection) -> Outcome<T>,
+) {
+    let answer = catch_unwind(AssertUnwindSafe(|| work(conn?)));
+    // Nobody may wait for it any more.
+    let _ = sender.send(answer.unwrap_or(Err(Fault::Panicked)));
 }
 
 impl Drop for Threads {
@@ -185,6 +206,36 @@ mod tests {
             assert_eq!(leaders.iter().filter(|leader| **leader).count(), 2);
         }
         assert_eq!(threads.handles.lock().expect("no panic").len(), 2);
+    }
+
+    /// Whether `work` is not done when it is polled once.
+    async fn is_pending(work: &mut (impl Future + Unpin)) -> bool {
+        tokio::select! {
+            biased;
+            _ = work => false,
+            () = std::future::ready(()) => true,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_done_and_not_asked() {
+        let threads = threads(1);
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let mut busy = Box::pin(threads.run(move |_| Ok(gate.recv().is_ok())));
+        assert!(is_pending(&mut busy).await);
+        let done = Arc::new(AtomicUsize::new(0));
+        let count = |by: usize| {
+            let done = Arc::clone(&done);
+            move |_: &mut Connection| Ok(done.fetch_add(by, Ordering::Relaxed))
+        };
+        let (mut run, mut ask) =
+            (Box::pin(threads.run(count(1))), Box::pin(threads.ask(count(10))));
+        assert!(is_pending(&mut run).await && is_pending(&mut ask).await);
+        drop((run, ask));
+        go.send(()).expect("somebody waits");
+        assert!(busy.await.expect("an answer"));
+        threads.run(count(100)).await.expect("an answer");
+        assert_eq!(done.load(Ordering::Relaxed), 101);
     }
 
     #[test]

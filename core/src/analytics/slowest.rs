@@ -1,5 +1,6 @@
 //! The slowest executions, looked for where the histograms of cells say that they are.
-//! Invariant: what is found is what a walk over all records finds; cells only say where not to look.
+//! Invariant: what is found is what a walk over all records finds, where none are stored meanwhile; cells
+//! only say where not to look.
 
 use std::cmp::Reverse;
 
@@ -12,7 +13,7 @@ use crate::record::LlmExecution;
 use crate::time::{Bucket, BucketWidth, TimeRange, Zone};
 
 /// Stretches that are looked into one by one; where more have what is looked for, a walk is better.
-const MOST_STRETCHES: usize = 64;
+const MOST_STRETCHES: usize = 32;
 
 impl Analytics {
     /// The executions that took longest, the slowest first and of equals the newest, without payloads:

@@ -17,9 +17,10 @@ const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
 /// Its own host; those of its regions, such as `eu.api.openai.com`, end in it.
 const OPENAI_HOST: &str = "api.openai.com";
 
-/// What is in the name of a header or of a field of a query that carries a secret, at one server or
-/// another: `authorization`, `api-key`, `x-goog-api-key`, `key`, `access_token`, `sig`.
-const SECRET_WORDS: [&str; 7] = ["auth", "cookie", "key", "pass", "secret", "sig", "token"];
+/// Words that end a word of the name of a header or of a field of a query that carries a secret, at one
+/// server or another: `authorization`, `api-key`, `x-goog-api-key`, `apiKey`, `access_token`, `sig`.
+const SECRET_WORDS: [&str; 9] =
+    ["auth", "authorization", "cookie", "key", "password", "secret", "sig", "signature", "token"];
 
 pub(super) enum Endpoint {
     Own {
@@ -121,7 +122,8 @@ impl Endpoint {
 
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| name.contains(word))
+    let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    words.any(|word| SECRET_WORDS.iter().any(|secret| word.ends_with(secret)))
 }
 
 #[cfg(test)]
