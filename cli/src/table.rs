@@ -1,5 +1,5 @@
 //! Tables that fit the terminal, and bars.
-//! Invariant: a table is never wider than the terminal, or than 100 columns where there is none.
+//! Invariant: a table is never wider than the terminal, or than 160 columns where there is none.
 
 use std::io::IsTerminal;
 
@@ -12,8 +12,10 @@ use prompt_engine::{Status, Timestamp, Usd};
 use crate::failure::Failure;
 use crate::output::{printable, say};
 
-/// Columns of a table that goes to no terminal.
-const PIPED_WIDTH: u16 = 100;
+/// Columns of a table that goes to no terminal: a list of calls needs no line break in them.
+const PIPED_WIDTH: u16 = 160;
+/// A terminal with fewer columns has no room for all of a list of calls.
+const LIST_WIDTH: u16 = 140;
 /// A terminal that says it has fewer columns is not believed.
 const LEAST_WIDTH: u16 = 20;
 /// Characters of the longest bar.
@@ -169,7 +171,7 @@ pub(crate) fn share(part: u64, most: u64) -> f64 {
 /// Keeps the ids in the first column on one line, as they are to be copied; where that leaves no
 /// room, the columns `spare` are left out.
 pub(crate) fn whole_ids(table: &mut Table, spare: &[usize]) {
-    let narrow = table.width().is_some_and(|width| width < PIPED_WIDTH);
+    let narrow = table.width().is_some_and(|width| width < LIST_WIDTH);
     if let Some(ids) = table.column_mut(0) {
         ids.set_constraint(ColumnConstraint::ContentWidth);
     }

@@ -489,7 +489,7 @@ fn output_fits_its_reader() {
         place.ok(&["render", "welcome", "--var", "name=A", "--session", &"long ".repeat(30)]);
     }
     let list = place.ok(&["usages", "list"]);
-    assert!(list.lines().all(|line| line.chars().count() <= 100), "{list}");
+    assert!(list.lines().all(|line| line.chars().count() <= 160), "{list}");
     assert!(!list.contains('\u{1b}'));
     let mut child = place
         .command(&["prices", "list", "--json"])
