@@ -233,8 +233,8 @@ async fn damage_is_reported_and_hides_no_row() {
     let prune = Prune { payloads_before: Some(at(1)), raw_before: None, limit: 2 };
     for (damage, kind) in [
         ("payload_packs SET data = '\\x01'", ErrorKind::Corrupt),
-        ("payload_packs SET data = '\\x0128010203'", ErrorKind::Corrupt),
-        ("payload_packs SET data = '\\x0128000a'", ErrorKind::Corrupt),
+        ("payload_packs SET data = '\\x01010203'", ErrorKind::Corrupt),
+        ("payload_packs SET data = '\\x01000a'", ErrorKind::Corrupt),
         ("payload_packs SET data = '\\x77'", ErrorKind::Unsupported),
         ("payload_packs SET id = id + 1", ErrorKind::Corrupt),
         ("usage_payloads SET data = '\\x02'", ErrorKind::Corrupt),
