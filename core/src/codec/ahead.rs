@@ -176,7 +176,7 @@ fn sealed(mut records: Vec<Encoded>, pack: Pack) -> Packed {
     Packed { records, pack: None }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "conformance"))]
 mod tests {
     use super::super::Packs;
     use super::*;
