@@ -8,6 +8,7 @@ mod stores;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use prompt_engine::{ErrorKind, Record, Store, UsageId, open_store, testkit};
 use stores::{Place, assert_sound, rounds};
@@ -37,7 +38,7 @@ fn batch() -> Vec<Record> {
         let (mut usage, execution) = testkit::call(testkit::at(n));
         // No two alike, so that they take the room they should.
         let words: String = (0..40).map(|_| UsageId::new().to_string()).collect();
-        usage.payload.as_mut().unwrap().content = words;
+        Arc::make_mut(usage.payload.as_mut().unwrap()).content = words;
         records.extend([usage.into(), execution.into()]);
     }
     records

@@ -77,7 +77,7 @@ async fn parent(place: &Place) {
         for (usage, execution) in &ids {
             let found = engine.store().usage(*usage).await.unwrap();
             let payload = found.and_then(|usage| usage.payload);
-            assert_eq!(payload.map(|p| p.content).as_deref(), Some("Hello A"), "{usage}");
+            assert_eq!(payload.as_ref().map(|p| &*p.content), Some("Hello A"), "{usage}");
             let found = engine.store().execution(*execution).await.unwrap();
             let status = found.as_ref().map(|execution| execution.status);
             assert_eq!(status, Some(Status::Success), "{execution}");

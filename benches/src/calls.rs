@@ -74,7 +74,7 @@ impl Calls {
             id: UsageId::from_bytes(usage_id),
             attribution: attribution.clone(),
             created_at: moment(fact.rendered_at),
-            payload: usage_payload,
+            payload: usage_payload.map(Arc::new),
         };
         let sent_at = moment(fact.sent_at);
         let mut execution = LlmExecution::pending(
@@ -100,7 +100,7 @@ impl Calls {
         execution.latency_ms = Some(fact.latency_ms);
         execution.completed_at =
             Some(sent_at.saturating_add(Duration::from_millis(fact.latency_ms)));
-        execution.payload = execution_payload;
+        execution.payload = execution_payload.map(Arc::new);
         Call { usage, execution }
     }
 

@@ -287,9 +287,9 @@ impl Import<'_> {
             latency_ms: row.latency_ms,
             time_to_first_token_ms: row.time_to_first_token_ms,
             completed_at: Some(at.saturating_add(latency)),
-            payload: row.response_content.map(|content| ExecutionPayload {
-                response_content: Some(content),
-                ..ExecutionPayload::default()
+            payload: row.response_content.map(|content| {
+                let response_content = Some(content);
+                ExecutionPayload { response_content, ..ExecutionPayload::default() }.into()
             }),
             ..pending
         };

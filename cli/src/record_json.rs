@@ -53,7 +53,7 @@ pub(crate) fn execution(execution: &LlmExecution, slug: &str) -> Map<String, Val
         completed_at,
         payload,
     } = execution;
-    let texts = payload.as_ref().map(
+    let texts = payload.as_deref().map(
         |ExecutionPayload {
              messages_sent,
              settings: _,
@@ -133,7 +133,7 @@ pub(crate) fn past_cost(past: &PastCost) -> Value {
 pub(crate) fn usage(usage: &Usage, slug: &str) -> Map<String, Value> {
     let Usage { id, attribution, created_at, payload } = usage;
     let texts =
-        payload.as_ref().map(|UsagePayload { parameters, content, system_message, metadata }| {
+        payload.as_deref().map(|UsagePayload { parameters, content, system_message, metadata }| {
             json!({
                 "parameters": parameters,
                 "content": content,

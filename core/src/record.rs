@@ -1,6 +1,9 @@
 //! What is recorded: a [`Usage`] for every render, an [`LlmExecution`] for every physical call.
 //! Invariant: what queries filter and group by lives in the record itself; what is only read
-//! back (texts, messages, metadata) lives in its payload, which may expire on its own.
+//! back (texts, messages, metadata) lives in its payload, which may expire on its own. It is shared by
+//! all copies of a record: that of the caller, that of the queue, and that of the writer.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -39,7 +42,7 @@ pub struct Usage {
     /// When it was rendered.
     pub created_at: Timestamp,
     /// What was rendered; `None` once it has expired, where it is not stored, and in lists.
-    pub payload: Option<UsagePayload>,
+    pub payload: Option<Arc<UsagePayload>>,
 }
 
 /// The texts of a [`Usage`].
@@ -95,7 +98,7 @@ pub struct LlmExecution {
     /// When it finished.
     pub completed_at: Option<Timestamp>,
     /// What was said; `None` once it has expired, where it is not stored, and in lists.
-    pub payload: Option<ExecutionPayload>,
+    pub payload: Option<Arc<ExecutionPayload>>,
 }
 
 /// The texts of an [`LlmExecution`].
@@ -203,7 +206,8 @@ impl Record {
     pub fn validate(&self) -> Result<()> {
         let deep = match self {
             Self::Usage(usage) => usage.payload.as_ref().is_some_and(|payload| {
-                let UsagePayload { parameters, content: _, system_message: _, metadata } = payload;
+                let UsagePayload { parameters, content: _, system_message: _, metadata } =
+                    &**payload;
                 parameters.values().chain(metadata.values()).any(too_deep)
             }),
             Self::Execution(execution) => {

@@ -24,6 +24,7 @@
 
 mod scripted;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rust_decimal::Decimal;
@@ -90,12 +91,12 @@ pub fn usage(created_at: Timestamp) -> Usage {
         id: UsageId::new(),
         attribution: attribution(PromptId::new()),
         created_at,
-        payload: Some(UsagePayload {
+        payload: Some(Arc::new(UsagePayload {
             parameters: map("name", "John"),
             content: "Hello John".to_owned(),
             system_message: Some("Be brief".to_owned()),
             metadata: map("source", "api"),
-        }),
+        })),
     }
 }
 
@@ -105,18 +106,18 @@ pub fn pending(usage: &Usage, created_at: Timestamp) -> LlmExecution {
     let attribution = usage.attribution.clone();
     let id = ExecutionId::new();
     LlmExecution {
-        payload: Some(ExecutionPayload {
+        payload: Some(Arc::new(ExecutionPayload {
             messages_sent: vec![Message::user("Hello John")],
             settings: map("temperature", 0.2),
             ..ExecutionPayload::default()
-        }),
+        })),
         ..LlmExecution::pending(id, usage.id, attribution, provider, model, created_at)
     }
 }
 
 /// `execution`, answered after 300 milliseconds.
 pub fn finished(execution: &LlmExecution) -> LlmExecution {
-    let mut payload = execution.payload.clone().unwrap_or_default();
+    let mut payload = execution.payload.as_deref().cloned().unwrap_or_default();
     payload.response_content = Some("Hi".to_owned());
     payload.finish_reason = Some("stop".to_owned());
     LlmExecution {
@@ -129,14 +130,14 @@ pub fn finished(execution: &LlmExecution) -> LlmExecution {
         latency_ms: Some(300),
         time_to_first_token_ms: Some(40),
         completed_at: Some(execution.created_at.saturating_add(Duration::from_millis(300))),
-        payload: Some(payload),
+        payload: Some(payload.into()),
         ..execution.clone()
     }
 }
 
 /// `execution`, refused with 429 after 300 milliseconds.
 pub fn failed(execution: &LlmExecution) -> LlmExecution {
-    let mut payload = execution.payload.clone().unwrap_or_default();
+    let mut payload = execution.payload.as_deref().cloned().unwrap_or_default();
     payload.error_message = Some("too many requests".to_owned());
     LlmExecution {
         status: Status::Error,
@@ -145,7 +146,7 @@ pub fn failed(execution: &LlmExecution) -> LlmExecution {
         cost: Some(Cost::unpriced(crate::cost::UnpricedReason::NoUsage)),
         latency_ms: Some(300),
         completed_at: Some(execution.created_at.saturating_add(Duration::from_millis(300))),
-        payload: Some(payload),
+        payload: Some(payload.into()),
         ..execution.clone()
     }
 }

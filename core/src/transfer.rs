@@ -30,6 +30,8 @@
 mod export;
 mod import;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -126,13 +128,13 @@ impl Line {
                 .for_each(Value::sort_all_objects),
             Self::Version(version) => version.metadata.sort_all_objects(),
             Self::Usage(usage) => {
-                if let Some(payload) = &mut usage.payload {
+                if let Some(payload) = usage.payload.as_mut().map(Arc::make_mut) {
                     sort(&mut payload.parameters);
                     sort(&mut payload.metadata);
                 }
             }
             Self::Execution(execution) => {
-                if let Some(payload) = &mut execution.payload {
+                if let Some(payload) = execution.payload.as_mut().map(Arc::make_mut) {
                     sort(&mut payload.settings);
                     sort(&mut payload.response_metadata);
                 }

@@ -151,7 +151,7 @@ impl Secrets {
 /// A usage and its call, with something in every field.
 fn full_call() -> (Usage, LlmExecution) {
     let (usage, mut execution) = testkit::call(at(0));
-    let payload = execution.payload.as_mut().unwrap();
+    let payload = Arc::make_mut(execution.payload.as_mut().unwrap());
     let call = ToolCall {
         id: "c1".to_owned(),
         name: "mail".to_owned(),
@@ -312,16 +312,17 @@ async fn a_call_that_failed_may_keep_its_payload() {
 async fn a_long_payload_is_cut_after_it_is_redacted() {
     let secret = "ann@example.com ";
     let mut usage = testkit::usage(at(0));
-    usage.payload.as_mut().unwrap().content = secret.repeat(1_000);
+    Arc::make_mut(usage.payload.as_mut().unwrap()).content = secret.repeat(1_000);
     let short = testkit::usage(at(0));
     let config = RecorderConfig::new()
         .with_redaction(Redaction::new().emails())
         .with_max_payload_bytes(2_000);
     let store = stored(config, [usage.clone().into(), short.clone().into()]).await;
-    let content = store.usage(usage.id).await.unwrap().unwrap().payload.unwrap().content;
+    let payload = store.usage(usage.id).await.unwrap().unwrap().payload.unwrap();
+    let content = &payload.content;
     let kept = content.find('…').expect("a mark");
     let gone = "[email] ".len() * 1_000 - kept;
-    assert_eq!(content, format!("{}…[cut: {gone} bytes]", &"[email] ".repeat(1_000)[..kept]));
+    assert_eq!(*content, format!("{}…[cut: {gone} bytes]", &"[email] ".repeat(1_000)[..kept]));
     assert!((1_000..2_000).contains(&content.len()), "{}", content.len());
     assert_eq!(store.usage(short.id).await.unwrap(), Some(short), "a short one is whole");
 }
@@ -330,11 +331,13 @@ async fn a_long_payload_is_cut_after_it_is_redacted() {
 async fn a_record_that_the_queue_must_cut_is_redacted_first() {
     let mut usage = testkit::usage(at(0));
     // Whatever is cut, most of the places are within an address.
-    usage.payload.as_mut().unwrap().content = "a-very-long-name@example.com ".repeat(1_000);
+    Arc::make_mut(usage.payload.as_mut().unwrap()).content =
+        "a-very-long-name@example.com ".repeat(1_000);
     let config =
         RecorderConfig::new().with_redaction(Redaction::new().emails()).with_queue_bytes(4_096);
     let store = stored(config.clone(), [usage.clone().into()]).await;
-    let content = store.usage(usage.id).await.unwrap().unwrap().payload.unwrap().content;
+    let payload = store.usage(usage.id).await.unwrap().unwrap().payload.unwrap();
+    let content = &payload.content;
     assert!(content.starts_with("[email] [email]") && content.contains("[cut: "), "{content}");
     assert!(!content.contains("name"), "{content}");
 
@@ -345,7 +348,8 @@ async fn a_record_that_the_queue_must_cut_is_redacted_first() {
     let _ = first.finish(usage.clone().into());
     drop(second);
     recorder.flush().await;
-    let content = store.usage(usage.id).await.unwrap().unwrap().payload.unwrap().content;
+    let payload = store.usage(usage.id).await.unwrap().unwrap().payload.unwrap();
+    let content = &payload.content;
     assert!(content.contains("[cut: ") && !content.contains("name"), "{content}");
 }
 
@@ -357,8 +361,8 @@ async fn a_redaction_that_panics_costs_a_payload_and_nothing_else() {
     });
     let calls: Vec<(Usage, LlmExecution)> = (0..3).map(|i| testkit::call(at(i))).collect();
     let mut broken = calls[1].clone();
-    broken.0.payload.as_mut().unwrap().system_message = Some("boom".to_owned());
-    broken.1.payload.as_mut().unwrap().error_message = Some("boom".to_owned());
+    Arc::make_mut(broken.0.payload.as_mut().unwrap()).system_message = Some("boom".to_owned());
+    Arc::make_mut(broken.1.payload.as_mut().unwrap()).error_message = Some("boom".to_owned());
     let records = [calls[0].clone(), broken.clone(), calls[2].clone()];
     let records = records.into_iter().flat_map(|(usage, call)| [usage.into(), call.into()]);
     let store = stored(RecorderConfig::new().with_redaction(redaction), records).await;
@@ -368,11 +372,11 @@ async fn a_redaction_that_panics_costs_a_payload_and_nothing_else() {
     }
     let marker = map("not_kept", "[not kept: the redaction panicked]");
     let usage = store.usage(broken.0.id).await.unwrap().unwrap().payload.unwrap();
-    assert_eq!((usage.metadata, usage.content.as_str()), (marker.clone(), ""));
+    assert_eq!((&usage.metadata, usage.content.as_str()), (&marker, ""));
     let call = store.execution(broken.1.id).await.unwrap().unwrap();
     assert_eq!(call.cost, broken.1.cost);
     let payload = call.payload.unwrap();
-    assert_eq!((payload.response_metadata, payload.messages_sent), (marker, Vec::new()));
+    assert_eq!((&payload.response_metadata, payload.messages_sent.len()), (&marker, 0));
 }
 
 #[tokio::test]
@@ -382,7 +386,8 @@ async fn json_that_is_too_deep_to_store_is_not_walked() {
     for _ in 0..1_000 {
         deep = json!([deep]);
     }
-    usage.payload.as_mut().unwrap().metadata = Map::from_iter([("deep".to_owned(), deep)]);
+    Arc::make_mut(usage.payload.as_mut().unwrap()).metadata =
+        Map::from_iter([("deep".to_owned(), deep)]);
     let config = RecorderConfig::new().with_redaction(Redaction::new().emails());
     let store = stored(config, [usage.clone().into()]).await;
     let payload = store.usage(usage.id).await.unwrap().unwrap().payload.unwrap();

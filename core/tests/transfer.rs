@@ -107,9 +107,9 @@ async fn equal_stores_export_the_same_whatever_the_order_of_keys() {
     for text in [r#"{"a":[{"x":1,"y":2}],"b":3}"#, r#"{"b":3,"a":[{"y":2,"x":1}]}"#] {
         let (mut usage, mut execution) = (usage.clone(), execution.clone());
         let (mut prompt, mut version) = (prompt.clone(), version.clone());
-        let payload = usage.payload.get_or_insert_default();
+        let payload = Arc::make_mut(usage.payload.get_or_insert_default());
         (payload.parameters, payload.metadata) = (fields(text), fields(text));
-        let payload = execution.payload.get_or_insert_default();
+        let payload = Arc::make_mut(execution.payload.get_or_insert_default());
         (payload.settings, payload.response_metadata) = (fields(text), fields(text));
         prompt.parameters[0].kind = ParameterType::Json;
         (prompt.parameters[0].default, prompt.parameters[0].example) =

@@ -6,6 +6,8 @@ mod records;
 mod server;
 mod stored;
 
+use std::sync::Arc;
+
 use prompt_engine_core::{
     ErrorKind, ExecutionPayload, LlmExecution, Message, Order, PageQuery, Prune, Record,
     RecordQuery, RecordStore, Usage, UsagePayload,
@@ -19,9 +21,10 @@ use server::Schema;
 /// A render and its finished call, each with a text of its own.
 fn pair(second: i64) -> [Record; 2] {
     let mut usage = usage(second);
-    usage.payload.as_mut().unwrap().content = format!("render {second}");
+    Arc::make_mut(usage.payload.as_mut().unwrap()).content = format!("render {second}");
     let mut call = finished(pending(second));
-    call.payload.as_mut().unwrap().response_content = Some(format!("answer {second}"));
+    Arc::make_mut(call.payload.as_mut().unwrap()).response_content =
+        Some(format!("answer {second}"));
     [usage.into(), LlmExecution { created_at: at(second), ..call }.into()]
 }
 
@@ -77,9 +80,10 @@ async fn a_call_that_repeats_what_was_rendered_for_it_takes_it_once() {
         .flat_map(|second: i64| {
             let text = noise(second.unsigned_abs() + 1, 3_000);
             let mut usage = usage(second);
-            usage.payload = Some(UsagePayload { content: text.clone(), ..Default::default() });
+            usage.payload =
+                Some(Arc::new(UsagePayload { content: text.clone(), ..Default::default() }));
             let messages_sent = vec![Message::user(text)];
-            let payload = Some(ExecutionPayload { messages_sent, ..Default::default() });
+            let payload = Some(Arc::new(ExecutionPayload { messages_sent, ..Default::default() }));
             let call = LlmExecution { payload, ..finished(pending(second)) };
             [usage.into(), call.into()]
         })
@@ -265,7 +269,8 @@ async fn large_packs_are_written_by_several_statements() {
         .map(|second: i64| {
             let mut usage = usage(second);
             let length = if second % 2 == 0 { 100 } else { 5_000_000 };
-            usage.payload.as_mut().unwrap().content = noise(second.unsigned_abs() + 1, length);
+            Arc::make_mut(usage.payload.as_mut().unwrap()).content =
+                noise(second.unsigned_abs() + 1, length);
             usage.into()
         })
         .collect();

@@ -1,6 +1,8 @@
 //! Records that tests write.
 #![allow(dead_code, reason = "no test uses all of it")]
 
+use std::sync::Arc;
+
 use prompt_engine_core::{
     Attribution, Cost, CostConfigId, ExecutionId, ExecutionPayload, LlmExecution, PromptId, Status,
     Timestamp, TokenCounts, Usage, UsageId, UsagePayload,
@@ -25,7 +27,10 @@ pub(crate) fn usage(second: i64) -> Usage {
         id: UsageId::new(),
         attribution: attribution(),
         created_at: at(second),
-        payload: Some(UsagePayload { content: "Hello\0\u{10ffff}".into(), ..Default::default() }),
+        payload: Some(Arc::new(UsagePayload {
+            content: "Hello\0\u{10ffff}".into(),
+            ..Default::default()
+        })),
     }
 }
 
@@ -34,10 +39,10 @@ pub(crate) fn pending(second: i64) -> LlmExecution {
     let model = "gpt-4o".parse().unwrap();
     let (id, usage) = (ExecutionId::new(), UsageId::new());
     let mut call = LlmExecution::pending(id, usage, attribution(), provider, model, at(second));
-    call.payload = Some(ExecutionPayload {
+    call.payload = Some(Arc::new(ExecutionPayload {
         response_content: Some("still to come".into()),
         ..Default::default()
-    });
+    }));
     call
 }
 
@@ -51,7 +56,9 @@ pub(crate) fn finished(mut call: LlmExecution) -> LlmExecution {
     call.cost = Some(Cost::Priced { usd: "0.000000000001".parse().unwrap(), config });
     call.latency_ms = Some(u64::MAX);
     call.completed_at = Some(at(99));
-    call.payload =
-        Some(ExecutionPayload { response_content: Some("x".repeat(10_000)), ..Default::default() });
+    call.payload = Some(Arc::new(ExecutionPayload {
+        response_content: Some("x".repeat(10_000)),
+        ..Default::default()
+    }));
     call
 }

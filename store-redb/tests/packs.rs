@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use prompt_engine_core::codec::{self, Pack, Place};
 use prompt_engine_core::conformance::arbitrary::{Arbitrary, at, call, pending};
@@ -32,7 +33,7 @@ fn calls(count: i64) -> Vec<(Usage, LlmExecution)> {
     let mut one = |second| {
         let (mut usage, execution) = call(at(second));
         let content = (0..2_000).map(|_| random.alphanumeric()).collect();
-        usage.payload = Some(UsagePayload { content, ..Default::default() });
+        usage.payload = Some(Arc::new(UsagePayload { content, ..Default::default() }));
         (usage, execution)
     };
     (0..count).map(&mut one).collect()
@@ -155,7 +156,7 @@ async fn payloads_that_are_stored_together_lie_in_one_pack() {
     drop(store);
     let packs = packs(&path);
     assert_eq!(packs.keys().collect::<Vec<_>>(), [&1]);
-    assert_eq!(packs[&1].get::<UsagePayload>(0).unwrap(), calls[2].0.payload.clone().unwrap());
+    assert_eq!(packs[&1].get::<UsagePayload>(0).unwrap(), **calls[2].0.payload.as_ref().unwrap());
     assert_eq!(places(&path), [None, None, Some(Place { pack: 1, line: 0 })]);
 }
 

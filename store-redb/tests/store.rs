@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use prompt_engine_core::conformance::arbitrary::{Arbitrary, at, call as finished};
 use prompt_engine_core::{
@@ -46,7 +47,10 @@ fn call(n: u8) -> (Usage, LlmExecution) {
         id: UsageId::from_bytes([n; 16]),
         attribution: attribution.clone(),
         created_at: Timestamp::from_micros(i64::from(n)).unwrap(),
-        payload: Some(UsagePayload { content: format!("{n} ").repeat(300), ..Default::default() }),
+        payload: Some(Arc::new(UsagePayload {
+            content: format!("{n} ").repeat(300),
+            ..Default::default()
+        })),
     };
     let mut execution = LlmExecution::pending(
         ExecutionId::from_bytes([n; 16]),
@@ -57,7 +61,7 @@ fn call(n: u8) -> (Usage, LlmExecution) {
         usage.created_at,
     );
     let response_content = Some("x".repeat(usize::from(n)));
-    execution.payload = Some(ExecutionPayload { response_content, ..Default::default() });
+    execution.payload = Some(Arc::new(ExecutionPayload { response_content, ..Default::default() }));
     (usage, execution)
 }
 

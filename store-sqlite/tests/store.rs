@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prompt_engine_core::{
@@ -45,7 +46,10 @@ fn usage(second: i64) -> Usage {
         id: UsageId::new(),
         attribution: attribution(),
         created_at: at(second),
-        payload: Some(UsagePayload { content: "Hello\0\u{10ffff}".into(), ..Default::default() }),
+        payload: Some(Arc::new(UsagePayload {
+            content: "Hello\0\u{10ffff}".into(),
+            ..Default::default()
+        })),
     }
 }
 
@@ -54,10 +58,10 @@ fn pending(second: i64) -> LlmExecution {
     let model = "gpt-4o".parse().unwrap();
     let (id, usage) = (ExecutionId::new(), UsageId::new());
     let mut call = LlmExecution::pending(id, usage, attribution(), provider, model, at(second));
-    call.payload = Some(ExecutionPayload {
+    call.payload = Some(Arc::new(ExecutionPayload {
         response_content: Some("still to come".into()),
         ..Default::default()
-    });
+    }));
     call
 }
 
@@ -71,8 +75,10 @@ fn finished(mut call: LlmExecution) -> LlmExecution {
     call.cost = Some(Cost::Priced { usd: "0.000000000001".parse().unwrap(), config });
     call.latency_ms = Some(u64::MAX);
     call.completed_at = Some(at(99));
-    call.payload =
-        Some(ExecutionPayload { response_content: Some("x".repeat(10_000)), ..Default::default() });
+    call.payload = Some(Arc::new(ExecutionPayload {
+        response_content: Some("x".repeat(10_000)),
+        ..Default::default()
+    }));
     call
 }
 

@@ -189,7 +189,7 @@ async fn a_reported_cost_wins_and_contradicting_counts_leave_the_call_unpriced()
     let reason = done.execution.cost.unwrap().reason();
     assert_eq!(reason, Some(UnpricedReason::InconsistentUsage));
     assert_eq!(done.execution.tokens, None);
-    let metadata = done.execution.payload.unwrap().response_metadata;
+    let metadata = &done.execution.payload.as_ref().unwrap().response_metadata;
     assert_eq!(metadata["inconsistent_usage"]["cache_read"], 2);
     let done = rendered.execute_with(&client).await.unwrap();
     assert_eq!(done.execution.cost.unwrap().reason(), Some(UnpricedReason::NoUsage));

@@ -67,7 +67,7 @@ async fn a_render_alone_is_marked_and_an_unknown_prompt_is_named() {
     let usage = service.log_render_only(&"greet".parse().unwrap(), mark).await.unwrap();
     engine.flush().await;
     let stored = engine.store().usage(usage.id()).await.unwrap().unwrap();
-    let metadata = stored.payload.unwrap().metadata;
+    let metadata = &stored.payload.as_ref().unwrap().metadata;
     assert_eq!((&metadata["render_only"], &metadata["why"]), (&json!(true), &json!("preview")));
 
     let gone = service.log_usage(&"gone".parse().unwrap(), UsageLog::default()).await;

@@ -1,6 +1,7 @@
 //! What fails, where, since when, and why.
 //! Invariant: errors are the executions that ended in `error` or `timeout`; a pending or cancelled one is none.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -176,7 +177,9 @@ impl Analytics {
                     model: one.model,
                     status: one.status,
                     error_category: one.error_category,
-                    error_message: one.payload.and_then(|payload| payload.error_message),
+                    error_message: one
+                        .payload
+                        .and_then(|payload| Arc::unwrap_or_clone(payload).error_message),
                     http_status: one.http_status,
                 })
                 .collect(),

@@ -8,6 +8,8 @@ mod recount;
 mod top_prompts;
 mod usage_stats;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -70,7 +72,8 @@ fn failed(
     call.error_category = Some(category);
     call.http_status = Some(500);
     let error_message = Some(message.to_owned());
-    call.payload = Some(ExecutionPayload { error_message, ..ExecutionPayload::default() });
+    call.payload =
+        Some(Arc::new(ExecutionPayload { error_message, ..ExecutionPayload::default() }));
     call
 }
 

@@ -178,6 +178,8 @@ fn sealed(mut records: Vec<Encoded>, pack: Pack) -> Packed {
 
 #[cfg(all(test, feature = "conformance"))]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::Packs;
     use super::*;
     use crate::conformance::arbitrary::Arbitrary;
@@ -193,7 +195,7 @@ mod tests {
         records.truncate(5 * CHUNK - 1);
         let long = (0..PACK_BYTES).map(|_| random.rng.alphabetic()).collect();
         let mut usage = random.usage();
-        usage.payload = Some(UsagePayload { content: long, ..UsagePayload::default() });
+        usage.payload = Some(Arc::new(UsagePayload { content: long, ..UsagePayload::default() }));
         records.insert(CHUNK + 7, usage.into());
         let (mut found, mut packs) = (Vec::new(), 0);
         for (packed, number) in encode_ahead(&records).unwrap().zip(0..) {

@@ -214,10 +214,10 @@ pub async fn a_final_execution_replaces_its_pending_self(fx: Fixture) {
     assert_eq!(fx.append(&[used.into(), open.clone().into()]).await, appended(2, 0));
     assert_eq!(fx.store.execution(open.id).await.unwrap().as_ref(), Some(&open));
     let mut done = finished(&open);
-    done.payload = Some(ExecutionPayload {
+    done.payload = Some(Arc::new(ExecutionPayload {
         response_content: Some("Another".to_owned()),
         ..ExecutionPayload::default()
-    });
+    }));
     assert_eq!(fx.append(&[done.clone().into()]).await, appended(1, 0));
     assert_eq!(fx.store.execution(open.id).await.unwrap(), Some(done));
     let rows = fx.store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
@@ -369,7 +369,7 @@ pub async fn json_nested_too_deep_is_refused(fx: Fixture) {
     };
     let with = |levels: usize| {
         let mut usage = usage(at(0));
-        if let Some(payload) = &mut usage.payload {
+        if let Some(payload) = usage.payload.as_mut().map(Arc::make_mut) {
             payload.metadata.insert("deep".to_owned(), nested(levels));
         }
         usage

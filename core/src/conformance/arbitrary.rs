@@ -1,6 +1,8 @@
 //! Records for the cases: those of [`testkit`](crate::testkit), and random ones from a seed.
 //! Invariant: the same seed makes the same records; nothing here reads a clock.
 
+use std::sync::Arc;
+
 use fastrand::Rng;
 use rust_decimal::Decimal;
 
@@ -79,11 +81,13 @@ impl Arbitrary {
 
     /// A usage.
     pub fn usage(&mut self) -> Usage {
-        let payload = self.rng.bool().then(|| UsagePayload {
-            parameters: map("n", self.rng.u64(..)),
-            content: self.text(),
-            system_message: self.rng.bool().then(|| self.text()),
-            metadata: map(&self.text(), self.rng.i64(..)),
+        let payload = self.rng.bool().then(|| {
+            Arc::new(UsagePayload {
+                parameters: map("n", self.rng.u64(..)),
+                content: self.text(),
+                system_message: self.rng.bool().then(|| self.text()),
+                metadata: map(&self.text(), self.rng.i64(..)),
+            })
         });
         Usage {
             id: UsageId::from_bytes(bytes(&mut self.rng)),
@@ -215,13 +219,15 @@ impl Arbitrary {
             provider: self.label(&["openai", "anthropic"]),
             model: self.label(&["gpt-4o", "gpt-4o-mini", "claude", ""]),
             service_tier: self.maybe_label(&["flex", "auto"]),
-            payload: self.rng.bool().then(|| ExecutionPayload {
-                messages_sent: vec![
-                    Message::system(self.text()),
-                    Message::user(self.text()).with_image(Image::from_url(self.text())),
-                ],
-                settings: map("temperature", self.rng.f64()),
-                ..ExecutionPayload::default()
+            payload: self.rng.bool().then(|| {
+                Arc::new(ExecutionPayload {
+                    messages_sent: vec![
+                        Message::system(self.text()),
+                        Message::user(self.text()).with_image(Image::from_url(self.text())),
+                    ],
+                    settings: map("temperature", self.rng.f64()),
+                    ..ExecutionPayload::default()
+                })
             }),
             ..pending(usage, usage.created_at.saturating_add(after))
         }
@@ -246,7 +252,7 @@ impl Arbitrary {
             completed_at: Some(
                 execution.created_at.saturating_add(std::time::Duration::from_millis(latency)),
             ),
-            payload: Some(ExecutionPayload {
+            payload: Some(Arc::new(ExecutionPayload {
                 response_content: self.rng.bool().then(|| self.text()),
                 tool_calls: vec![ToolCall {
                     id: self.text(),
@@ -257,8 +263,8 @@ impl Arbitrary {
                 finish_reason: self.rng.bool().then(|| self.text()),
                 error_message: self.rng.bool().then(|| self.text()),
                 response_metadata: map(&self.text(), self.text()),
-                ..execution.payload.clone().unwrap_or_default()
-            }),
+                ..execution.payload.as_deref().cloned().unwrap_or_default()
+            })),
             ..execution.clone()
         }
     }

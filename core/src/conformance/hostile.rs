@@ -1,6 +1,7 @@
 //! Texts that stores trip over: wildcards, quotes, NUL, nothing, a megabyte, the last code point.
 
 use std::slice;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -53,12 +54,12 @@ pub async fn payloads_hold_any_text(fx: Fixture) {
     for text in texts() {
         let values = map(&text, text.clone());
         let (mut usage, mut execution) = call(at(0));
-        usage.payload = Some(UsagePayload {
+        usage.payload = Some(Arc::new(UsagePayload {
             parameters: values.clone(),
             content: text.clone(),
             system_message: Some(text.clone()),
             metadata: values.clone(),
-        });
+        }));
         let call = ToolCall {
             id: text.clone(),
             name: text.clone(),
@@ -67,7 +68,7 @@ pub async fn payloads_hold_any_text(fx: Fixture) {
         };
         let mut message = Message::tool(text.clone(), text.clone());
         message.tool_calls = vec![call.clone(), call.clone()];
-        execution.payload = Some(ExecutionPayload {
+        execution.payload = Some(Arc::new(ExecutionPayload {
             messages_sent: vec![message, Message::user(text.clone())],
             settings: values.clone(),
             response_content: Some(text.clone()),
@@ -75,7 +76,7 @@ pub async fn payloads_hold_any_text(fx: Fixture) {
             finish_reason: Some(text.clone()),
             error_message: Some(text),
             response_metadata: values,
-        });
+        }));
         all_of(&fx, usage, execution).await;
     }
 }
@@ -89,8 +90,8 @@ async fn all_of(fx: &Fixture, usage: Usage, execution: LlmExecution) {
 /// An empty payload is a payload, and none is none.
 pub async fn an_empty_payload_is_not_a_missing_one(fx: Fixture) {
     let (mut usage, mut execution) = call(at(0));
-    usage.payload = Some(UsagePayload::default());
-    execution.payload = Some(ExecutionPayload::default());
+    usage.payload = Some(Arc::new(UsagePayload::default()));
+    execution.payload = Some(Arc::new(ExecutionPayload::default()));
     all_of(&fx, usage, execution).await;
     let (mut usage, mut execution) = call(at(0));
     usage.payload = None;
@@ -98,9 +99,11 @@ pub async fn an_empty_payload_is_not_a_missing_one(fx: Fixture) {
     all_of(&fx, usage, execution).await;
     let (mut usage, mut execution) = call(at(0));
     usage.payload =
-        Some(UsagePayload { system_message: Some(String::new()), ..Default::default() });
-    execution.payload =
-        Some(ExecutionPayload { response_content: Some(String::new()), ..Default::default() });
+        Some(Arc::new(UsagePayload { system_message: Some(String::new()), ..Default::default() }));
+    execution.payload = Some(Arc::new(ExecutionPayload {
+        response_content: Some(String::new()),
+        ..Default::default()
+    }));
     all_of(&fx, usage, execution).await;
 }
 
@@ -120,11 +123,14 @@ pub async fn payloads_hold_any_json(fx: Fixture) {
     let Value::Object(values) = value else { panic!("an object is an object") };
     let (mut usage, mut execution) = call(at(0));
     let payload = UsagePayload { parameters: values.clone(), ..UsagePayload::default() };
-    usage.payload = Some(UsagePayload { metadata: Map::new(), ..payload });
+    usage.payload = Some(Arc::new(UsagePayload { metadata: Map::new(), ..payload }));
     let settings = values.clone();
     let response_metadata = values;
-    execution.payload =
-        Some(ExecutionPayload { settings, response_metadata, ..ExecutionPayload::default() });
+    execution.payload = Some(Arc::new(ExecutionPayload {
+        settings,
+        response_metadata,
+        ..ExecutionPayload::default()
+    }));
     all_of(&fx, usage, execution).await;
 }
 

@@ -1,6 +1,8 @@
 //! Texts of records that are stored together: each comes back, and goes, on its own, whatever was stored
 //! beside it.
 
+use std::sync::Arc;
+
 use super::Fixture;
 use super::append::all_are_stored;
 use super::arbitrary::{at, call, pending};
@@ -19,9 +21,10 @@ fn calls(first: i64, count: i64) -> Vec<(Usage, LlmExecution)> {
 fn told(n: i64, text: &str) -> (Usage, LlmExecution) {
     let (mut usage, mut execution) = call(at(n));
     let content = format!("{text}{n}");
-    usage.payload = Some(UsagePayload { content: content.clone(), ..UsagePayload::default() });
+    usage.payload =
+        Some(Arc::new(UsagePayload { content: content.clone(), ..UsagePayload::default() }));
     let response_content = Some(format!("{content}: yes"));
-    execution.payload = Some(ExecutionPayload { response_content, ..Default::default() });
+    execution.payload = Some(Arc::new(ExecutionPayload { response_content, ..Default::default() }));
     (usage, execution)
 }
 
@@ -95,7 +98,7 @@ pub async fn a_call_that_ends_among_others_has_the_texts_of_its_end(fx: Fixture)
             id: execution.id,
             provider: execution.provider.clone(),
             model: execution.model.clone(),
-            payload: Some(sent),
+            payload: Some(sent.into()),
             ..pending(usage, execution.created_at)
         };
         batch.extend([Record::from(usage.clone()), begun.into()]);

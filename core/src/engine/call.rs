@@ -54,11 +54,10 @@ struct Open {
 }
 
 impl Open {
-    /// The record with what was sent, and its place.
-    fn finish(self) -> (LlmExecution, Result<Reservation, DropReason>) {
-        let Self { mut execution, request, metadata, place } = self;
-        execution.payload = Some(sent(request, metadata));
-        (execution, place)
+    /// The record, what was sent, and its place.
+    fn finish(self) -> (LlmExecution, ExecutionPayload, Result<Reservation, DropReason>) {
+        let Self { execution, request, metadata, place } = self;
+        (execution, sent(request, metadata), place)
     }
 }
 
@@ -95,7 +94,7 @@ impl Call {
         execution.service_tier = asked_tier.map(Label::lossy);
         let recorder = &engine.inner.recorder;
         let mut pending = execution.clone();
-        pending.payload = Some(sent(Arc::clone(&request), metadata.clone()));
+        pending.payload = Some(sent(Arc::clone(&request), metadata.clone()).into());
         let pending = Record::Execution(pending);
         let room = if recorder.is_crowded() { 0 } else { weight(&pending) + ANSWER_BYTES };
         let mut place = recorder.reserve(room).await;
@@ -134,7 +133,7 @@ impl Call {
     }
 
     pub(crate) fn succeed(&mut self, reply: &ChatReply, measured: Measured) -> Option<Finished> {
-        let (mut execution, place) = self.open.take()?.finish();
+        let (mut execution, mut payload, place) = self.open.take()?.finish();
         if let Some(model) = reply.model.as_deref().filter(|model| !model.is_empty()) {
             execution.response_model = Some(Label::lossy(model));
         }
@@ -149,17 +148,16 @@ impl Call {
         execution.status = Status::Success;
         execution.http_status = reply.http_status;
         let seen = std::mem::take(&mut self.seen);
-        if let Some(payload) = &mut execution.payload {
-            let streamed = (!seen.is_empty()).then_some(seen);
-            payload.response_content = reply.content.clone().or(streamed);
-            payload.tool_calls.clone_from(&reply.tool_calls);
-            payload.finish_reason.clone_from(&reply.finish_reason);
-            extend(&mut payload.response_metadata, reply.metadata.clone());
-            if let (Some(counts), None) = (counts, execution.tokens) {
-                let raw = serde_json::to_value(counts).unwrap_or_default();
-                payload.response_metadata.insert("inconsistent_usage".to_owned(), raw);
-            }
+        let streamed = (!seen.is_empty()).then_some(seen);
+        payload.response_content = reply.content.clone().or(streamed);
+        payload.tool_calls.clone_from(&reply.tool_calls);
+        payload.finish_reason.clone_from(&reply.finish_reason);
+        extend(&mut payload.response_metadata, reply.metadata.clone());
+        if let (Some(counts), None) = (counts, execution.tokens) {
+            let raw = serde_json::to_value(counts).unwrap_or_default();
+            payload.response_metadata.insert("inconsistent_usage".to_owned(), raw);
         }
+        execution.payload = Some(payload.into());
         Some(self.close(execution, place, measured))
     }
 
@@ -190,24 +188,23 @@ impl Call {
     }
 
     pub(crate) fn fail(&mut self, error: &LlmError, measured: Measured) -> Option<Finished> {
-        let (mut execution, place) = self.open.take()?.finish();
+        let (mut execution, mut payload, place) = self.open.take()?.finish();
         execution.status = error.status();
         execution.error_category = Some(error.category());
         execution.http_status = error.http_status();
         execution.cost = Some(Cost::unpriced(UnpricedReason::NoUsage));
         let seen = std::mem::take(&mut self.seen);
-        if let Some(payload) = &mut execution.payload {
-            payload.response_content = (!seen.is_empty()).then_some(seen);
-            payload.error_message = Some(error.to_string());
-            if let Some(code) = error.code() {
-                payload.response_metadata.insert("error_code".to_owned(), code.into());
-            }
-            if let Some(wait) = error.retry_after() {
-                let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                payload.response_metadata.insert("retry_after_ms".to_owned(), ms.into());
-            }
-            extend(&mut payload.response_metadata, error.metadata().clone());
+        payload.response_content = (!seen.is_empty()).then_some(seen);
+        payload.error_message = Some(error.to_string());
+        if let Some(code) = error.code() {
+            payload.response_metadata.insert("error_code".to_owned(), code.into());
         }
+        if let Some(wait) = error.retry_after() {
+            let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            payload.response_metadata.insert("retry_after_ms".to_owned(), ms.into());
+        }
+        extend(&mut payload.response_metadata, error.metadata().clone());
+        execution.payload = Some(payload.into());
         self.span.record("error.type", error.category().as_str());
         Some(self.close(execution, place, measured))
     }
@@ -329,7 +326,7 @@ fn captured(
     if !engine.inner.capture_content {
         return None;
     }
-    let payload = Some(sent(Arc::clone(request), Map::new()));
+    let payload = Some(sent(Arc::clone(request), Map::new()).into());
     let shown = LlmExecution { payload, ..execution.clone() };
     match engine.inner.recorder.redacted(shown.into()) {
         Record::Execution(LlmExecution { payload: Some(payload), .. }) => {

@@ -1,6 +1,8 @@
 //! Recording for those who render or call models on their own.
 //! Invariant: a handle is finished once; one that is dropped is recorded as cancelled.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::Engine;
@@ -136,12 +138,12 @@ impl ObservabilityService {
             id,
             attribution: attribution.clone(),
             created_at: Timestamp::now(),
-            payload: Some(UsagePayload {
+            payload: Some(Arc::new(UsagePayload {
                 parameters: log.parameters,
                 content: log.content,
                 system_message: log.system_message,
                 metadata,
-            }),
+            })),
         };
         let recorded = inner.recorder.record(usage.into()).await;
         self.check(&recorded)?;

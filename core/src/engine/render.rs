@@ -166,12 +166,12 @@ impl Render {
             id: UsageId::new(),
             attribution: attribution.clone(),
             created_at: Timestamp::now(),
-            payload: Some(UsagePayload {
+            payload: Some(Arc::new(UsagePayload {
                 parameters: values.clone().into_iter().collect(),
                 content: content.clone(),
                 system_message: system_message.clone(),
                 metadata,
-            }),
+            })),
         };
         let usage_id = usage.id;
         let recorded = inner.recorder.record(usage.into()).await;

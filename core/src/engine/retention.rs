@@ -193,8 +193,8 @@ mod tests {
         let of = attribution.clone();
         let mut call =
             LlmExecution::pending(ExecutionId::new(), id, of, provider, model, created_at);
-        call.payload = Some(ExecutionPayload::default());
-        let payload = Some(UsagePayload::default());
+        call.payload = Some(Arc::new(ExecutionPayload::default()));
+        let payload = Some(Arc::new(UsagePayload::default()));
         [Usage { id, attribution, created_at, payload }.into(), call.into()]
     }
 

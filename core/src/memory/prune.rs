@@ -3,6 +3,7 @@
 //! hour.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::State;
 use crate::cube::horizon_of;
@@ -84,8 +85,8 @@ pub(super) fn remains_of_call(call: &LlmExecution) -> Option<LlmExecution> {
 
 /// A payload to delete.
 enum Expiring<'a> {
-    Usage(&'a mut Option<UsagePayload>),
-    Execution(&'a mut Option<ExecutionPayload>),
+    Usage(&'a mut Option<Arc<UsagePayload>>),
+    Execution(&'a mut Option<Arc<ExecutionPayload>>),
 }
 
 /// The ids of the oldest `limit` of those from before `before`, and whether that is all.

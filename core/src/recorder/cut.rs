@@ -1,10 +1,12 @@
 //! Cuts the payload of a record to a number of bytes, and marks every cut.
 //! Invariant: what queries filter, group and add up is never touched, and no cut goes unmarked.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::texts::{each_text, strings};
-use super::weight::{map, weight};
+use super::weight::{bare_weight, map, weight};
 use crate::record::{ExecutionPayload, Record, UsagePayload};
 
 /// More than any marker takes: `…[cut: 18446744073709551615 bytes]`. Shorter texts stay.
@@ -82,11 +84,11 @@ fn marked_map(bytes: usize) -> Map<String, Value> {
 /// Replaces the largest map by a marker; `false` where none is left that is worth it.
 fn cut_largest_map(record: &mut Record) -> bool {
     let maps: [Option<&mut Map<String, Value>>; 2] = match record {
-        Record::Usage(usage) => match &mut usage.payload {
+        Record::Usage(usage) => match usage.payload.as_mut().map(Arc::make_mut) {
             Some(payload) => [Some(&mut payload.parameters), Some(&mut payload.metadata)],
             None => [None, None],
         },
-        Record::Execution(execution) => match &mut execution.payload {
+        Record::Execution(execution) => match execution.payload.as_mut().map(Arc::make_mut) {
             Some(payload) => [Some(&mut payload.settings), Some(&mut payload.response_metadata)],
             None => [None, None],
         },
@@ -103,19 +105,17 @@ fn cut_largest_map(record: &mut Record) -> bool {
 }
 
 fn cut_payload(record: &mut Record) {
-    let before = weight(record);
+    let bytes = weight(record) - bare_weight(record);
     match record {
         Record::Usage(usage) => {
-            usage.payload = Some(UsagePayload {
-                content: marker(before - size_of::<Record>()),
-                ..UsagePayload::default()
-            });
+            usage.payload =
+                Some(Arc::new(UsagePayload { content: marker(bytes), ..UsagePayload::default() }));
         }
         Record::Execution(execution) => {
-            execution.payload = Some(ExecutionPayload {
-                response_metadata: marked_map(before - size_of::<Record>()),
+            execution.payload = Some(Arc::new(ExecutionPayload {
+                response_metadata: marked_map(bytes),
                 ..ExecutionPayload::default()
-            });
+            }));
         }
     }
 }

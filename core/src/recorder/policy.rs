@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::config::{Payloads, RecorderConfig};
 use super::cut::{cut, shrink};
 use super::texts::each_text;
+use super::weight::bare_weight;
 use crate::id::UsageId;
 use crate::record::{ExecutionPayload, Record, UsagePayload};
 use crate::redaction::{Redaction, redact_map};
@@ -54,7 +55,7 @@ impl Policy {
         // Cut last: half a secret is not known for one.
         if let Some(bytes) = self.max_payload_bytes {
             shrink(record);
-            cut(record, size_of::<Record>() + bytes);
+            cut(record, bare_weight(record) + bytes);
         }
     }
 
@@ -137,12 +138,11 @@ fn set_payload(record: &mut Record, reason: Option<String>) {
     match record {
         Record::Usage(usage) => {
             usage.payload =
-                marker.map(|metadata| UsagePayload { metadata, ..UsagePayload::default() });
+                marker.map(|metadata| UsagePayload { metadata, ..UsagePayload::default() }.into());
         }
         Record::Execution(execution) => {
-            execution.payload = marker.map(|response_metadata| ExecutionPayload {
-                response_metadata,
-                ..ExecutionPayload::default()
+            execution.payload = marker.map(|response_metadata| {
+                ExecutionPayload { response_metadata, ..ExecutionPayload::default() }.into()
             });
         }
     }

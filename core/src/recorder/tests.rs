@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, PoisonError};
 
@@ -173,7 +174,7 @@ fn usage(content: impl Into<String>) -> Record {
         id: UsageId::new(),
         attribution: attribution(),
         created_at: moment(),
-        payload: Some(payload),
+        payload: Some(payload.into()),
     }
     .into()
 }
@@ -412,12 +413,12 @@ fn a_cut_keeps_short_texts_and_all_that_is_counted() {
         Label::new("gpt-4o").expect("a label"),
         moment(),
     );
-    execution.payload = Some(ExecutionPayload {
+    execution.payload = Some(Arc::new(ExecutionPayload {
         messages_sent: vec![Message::system("be brief"), Message::user("q".repeat(50_000))],
         response_content: Some("a".repeat(40_000)),
         response_metadata: Map::from_iter([("id".to_owned(), json!("r".repeat(30_000)))]),
         ..ExecutionPayload::default()
-    });
+    }));
     let whole = Record::from(execution);
     let mut record = whole.clone();
     cut::cut(&mut record, 8_192);
@@ -444,7 +445,7 @@ fn a_map_of_many_small_values_is_cut_as_a_whole_and_marked() {
     let payload =
         UsagePayload { parameters: many, content: "kept".into(), ..UsagePayload::default() };
     let Record::Usage(mut usage) = usage("") else { panic!("a usage") };
-    usage.payload = Some(payload);
+    usage.payload = Some(payload.into());
     let mut record = Record::from(usage);
     cut::cut(&mut record, Reservation::MIN_BYTES);
     assert!(weight(&record) <= Reservation::MIN_BYTES);
@@ -465,7 +466,7 @@ fn any_payload_can_be_cut_to_the_least_reservation() {
         moment(),
     );
     execution.payload =
-        Some(ExecutionPayload { messages_sent: messages, ..ExecutionPayload::default() });
+        Some(Arc::new(ExecutionPayload { messages_sent: messages, ..ExecutionPayload::default() }));
     let mut record = Record::from(execution);
     cut::cut(&mut record, Reservation::MIN_BYTES - TICKET_BYTES);
     assert!(weight(&record) <= Reservation::MIN_BYTES - TICKET_BYTES);

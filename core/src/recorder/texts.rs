@@ -1,6 +1,8 @@
 //! A walk over every text of a record's payload.
 //! Invariant: payloads are taken apart field by field, so a new one cannot be forgotten.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use crate::llm::{Image, Message, ToolCall};
@@ -17,7 +19,8 @@ pub(super) fn each_text(record: &mut Record, in_map: InMap, f: Visit<'_>) {
     match record {
         Record::Usage(usage) => {
             let Some(payload) = &mut usage.payload else { return };
-            let UsagePayload { parameters, content, system_message, metadata } = payload;
+            let UsagePayload { parameters, content, system_message, metadata } =
+                Arc::make_mut(payload);
             in_map(parameters, f);
             f(content);
             system_message.iter_mut().for_each(&mut *f);
@@ -33,7 +36,7 @@ pub(super) fn each_text(record: &mut Record, in_map: InMap, f: Visit<'_>) {
                 finish_reason,
                 error_message,
                 response_metadata,
-            } = payload;
+            } = Arc::make_mut(payload);
             messages_sent.iter_mut().for_each(|message| in_message(message, f));
             in_map(settings, f);
             response_content.iter_mut().for_each(&mut *f);

@@ -12,11 +12,20 @@ const MAP_SLOT: usize = (size_of::<String>() + size_of::<Value>()) * 3 / 2;
 
 /// The memory of `record` in bytes, itself included.
 pub(crate) fn weight(record: &Record) -> usize {
-    size_of::<Record>()
+    bare_weight(record)
         + match record {
-            Record::Usage(usage) => usage.payload.as_ref().map_or(0, usage_payload),
-            Record::Execution(execution) => execution.payload.as_ref().map_or(0, execution_payload),
+            Record::Usage(usage) => usage.payload.as_deref().map_or(0, usage_payload),
+            Record::Execution(call) => call.payload.as_deref().map_or(0, execution_payload),
         }
+}
+
+/// The same if its payload were empty.
+pub(super) fn bare_weight(record: &Record) -> usize {
+    let payload = match record {
+        Record::Usage(usage) => usage.payload.as_ref().map(|_| size_of::<UsagePayload>()),
+        Record::Execution(call) => call.payload.as_ref().map(|_| size_of::<ExecutionPayload>()),
+    };
+    size_of::<Record>() + payload.map_or(0, |payload| 2 * size_of::<usize>() + payload)
 }
 
 /// What `map` points to, in bytes.

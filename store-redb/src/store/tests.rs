@@ -117,10 +117,10 @@ fn batch(number: u8) -> Vec<Record> {
             user: None,
         },
         created_at: Timestamp::from_micros(i64::from(n)).unwrap(),
-        payload: Some(UsagePayload {
+        payload: Some(Arc::new(UsagePayload {
             content: format!("{number}/{n} ").repeat(200),
             ..Default::default()
-        }),
+        })),
     };
     (0..20).map(|n| usage(n).into()).collect()
 }
