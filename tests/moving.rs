@@ -66,7 +66,7 @@ async fn fill(store: &dyn Store) {
         store.append(&records).await.unwrap();
         store.revise_costs(&std::mem::take(&mut revisions)).await.unwrap();
     }
-    let (payloads_before, raw_before) = (Some(testkit::at(300)), Some(testkit::at(100)));
+    let (payloads_before, raw_before) = (Some(testkit::at(3_900)), Some(testkit::at(3_600)));
     store.prune(&Prune { payloads_before, raw_before, limit: 1_000_000 }).await.unwrap();
 }
 
@@ -94,6 +94,7 @@ async fn a_store_moves_through_all_and_back_and_stays_the_same() {
     let (bytes, expected) = (export(&first).await, answers(&*first).await);
     for place in &places[1..] {
         let store = open_store(&place.url, true).await.unwrap();
+        import(&store, &bytes).await;
         import(&store, &bytes).await;
         assert!(export(&store).await == bytes, "{} exports something else", place.name);
         assert!(answers(&*store).await == expected, "{} answers something else", place.name);

@@ -19,7 +19,8 @@ use crate::table::count;
 /// Where to.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The file holds prompts, versions, prices, usages and executions with their texts. Equal stores give equal files.
+The file holds prompts, versions, prices, usages and executions with their texts, and what pruned records add up to.
+Equal stores give equal files.
 `prompt-engine import FILE` reads it into another store; running that again adds only what is new.
 
 Example:
@@ -89,12 +90,16 @@ async fn write(store: Arc<dyn Store>, out: &mut impl Write) -> Result<io::Result
 
 /// What there was, in words.
 pub(crate) fn sentence(what: &str, counts: Counts) -> String {
-    format!(
+    let mut sentence = format!(
         "{what}: {}, {} with {}, {}, {}",
         count(counts.prices, "price"),
         count(counts.prompts, "prompt"),
         count(counts.versions, "version"),
         count(counts.usages, "usage"),
         count(counts.executions, "execution")
-    )
+    );
+    if counts.pruned > 0 {
+        sentence.push_str(&format!(", {} of pruned records", count(counts.pruned, "sum")));
+    }
+    sentence
 }

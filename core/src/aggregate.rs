@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cost::Cost;
 use crate::cube::Cube;
@@ -11,6 +11,7 @@ use crate::histogram::Histogram;
 use crate::id::PromptId;
 use crate::label::Label;
 use crate::money::Usd;
+use crate::pruned::{PrunedOf, PrunedSums};
 use crate::query::Filter;
 use crate::record::{Attribution, LlmExecution, Usage};
 use crate::status::{ErrorCategory, Status};
@@ -175,7 +176,7 @@ pub struct Measures {
 }
 
 /// Sums of token counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenSums {
     /// Executions that reported tokens.
     pub reported: u64,
@@ -221,6 +222,11 @@ impl TokenSums {
             audio_input,
             audio_output,
         ]
+    }
+
+    /// How many reported any, and the sums in the order of [`TokenCounts`](crate::TokenCounts).
+    pub(crate) fn to_array(mut self) -> [u64; 9] {
+        self.each().map(|sum| *sum)
     }
 
     /// The sums in the order of [`TokenCounts`](crate::TokenCounts), behind how many reported any.
@@ -466,6 +472,42 @@ impl<'a> Recount<'a> {
         if let Some(ms) = execution.time_to_first_token_ms {
             record(&mut row.time_to_first_token_ms, ms);
         }
+    }
+
+    /// Counts sums of records that were pruned; the filter must be one that a cube has.
+    pub(crate) fn pruned(&mut self, sums: &PrunedSums) {
+        let asked = match &sums.of {
+            PrunedOf::Uses(_) if self.query.needs_execution() => return,
+            PrunedOf::Uses(_) => None,
+            PrunedOf::Calls(calls) => Some((&calls.provider, &calls.model)),
+        };
+        let (provider, model) = asked.unzip();
+        let filter = &self.query.filter;
+        let is = |wanted: &Option<Label>, found: Option<&Label>| {
+            wanted.is_none() || wanted.as_ref() == found
+        };
+        let counts = self.range.contains(sums.quarter)
+            && filter.prompt.is_none_or(|prompt| prompt == sums.prompt)
+            && filter.version.is_none_or(|version| version == sums.version)
+            && is(&filter.environment, Some(&sums.environment))
+            && is(&filter.provider, provider)
+            && is(&filter.model, model);
+        if !counts {
+            return;
+        }
+        let attribution = Attribution {
+            prompt: sums.prompt,
+            version: sums.version,
+            environment: sums.environment.clone(),
+            session: None,
+            user: None,
+        };
+        let key = GroupKey {
+            provider: provider.filter(|_| self.groups(Dimension::Provider)).cloned(),
+            model: model.filter(|_| self.groups(Dimension::Model)).cloned(),
+            ..self.key(sums.quarter, &attribution)
+        };
+        self.add(key, &sums.measures());
     }
 
     /// What was counted so far of the records of a row.

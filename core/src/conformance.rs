@@ -46,6 +46,7 @@ pub mod prompts;
 pub mod prune;
 mod recount;
 pub mod reopen;
+pub mod restore;
 pub mod revise;
 
 /// How long a case may take before it counts as hanging.
@@ -273,6 +274,13 @@ macro_rules! conformance_suite {
                 a_record_before_the_horizon_is_refused,
                 the_horizon_never_moves_back,
                 sums_stay_after_a_prune,
+            }
+            restore {
+                sums_of_pruned_records_are_taken_in_once,
+                sums_come_beside_those_that_are_here,
+                sums_of_records_that_are_here_change_nothing,
+                sums_that_contradict_are_refused_and_change_nothing,
+                racing_restores_count_nothing_twice,
             }
             revise {
                 no_revisions_have_no_outcomes,

@@ -7,6 +7,7 @@ mod change;
 mod lot;
 mod names;
 mod plan;
+mod restoring;
 mod sums;
 mod tally;
 #[cfg(all(test, feature = "conformance"))]
@@ -17,6 +18,7 @@ pub use cell::{CellKey, CellValues};
 pub use change::{Changes, widen_extent};
 pub use lot::{Lot, Touched, WIDTHS};
 pub use plan::{Extent, Plan, Stretch};
+pub use restoring::Restoring;
 pub use tally::Tally;
 
 pub(crate) use plan::{misses, rounds};

@@ -160,6 +160,11 @@ impl Histogram {
         self.buckets = Buckets::default();
     }
 
+    /// The buckets that were hit.
+    pub(crate) fn buckets(&self) -> &Buckets {
+        &self.buckets
+    }
+
     /// How many values were counted.
     pub fn count(&self) -> u64 {
         self.count

@@ -5,6 +5,7 @@
 mod prices;
 mod prompts;
 mod prune;
+mod restore;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::error::Result;
 use crate::id::{CostConfigId, ExecutionId, PromptId, UsageId};
 use crate::price::CostConfig;
 use crate::prompt::{Prompt, PromptVersion};
+use crate::pruned::PrunedSums;
 use crate::query::{Cursor, Filter, Order, Page, RecordQuery};
 use crate::record::{LlmExecution, Record, Usage};
 use crate::refusal;
@@ -48,6 +50,8 @@ struct State {
     /// quarter of an hour.
     pruned_usages: Vec<Usage>,
     pruned_calls: Vec<LlmExecution>,
+    /// Those of records that were pruned in another store.
+    restored: Vec<PrunedSums>,
     prices: BTreeMap<CostConfigId, CostConfig>,
     generation: u64,
 }
@@ -61,6 +65,41 @@ impl MemoryStore {
     /// No call leaves the state half changed when it panics, so a poisoned lock is a good one.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn aggregate(&self, query: &AggregateQuery) -> Aggregate {
+        let mut recount = Recount::new(query);
+        let cube = Cube::covering(query);
+        let live = |at: Timestamp| self.horizon.is_none_or(|horizon| at >= horizon);
+        for usage in self.usages.values() {
+            if live(usage.created_at) {
+                recount.usage(usage);
+            } else if cube.is_some() {
+                // It is next to go, and counts as if it were gone.
+                recount.usage(&remains_of_usage(usage));
+            }
+        }
+        for call in self.executions.values() {
+            if live(call.created_at) {
+                recount.execution(call);
+            } else if cube.is_some() {
+                remains_of_call(call).iter().for_each(|call| recount.execution(call));
+            }
+        }
+        if cube.is_some() {
+            self.pruned_usages.iter().for_each(|usage| recount.usage(usage));
+            self.pruned_calls.iter().for_each(|call| recount.execution(call));
+            self.restored.iter().for_each(|sums| recount.pruned(sums));
+        }
+        let reading = Reading {
+            raw_rows: (self.usages.len() + self.executions.len()) as u64,
+            rounded: cube.is_some() && rounds(query, self.horizon),
+            missing_before: cube.is_none().then(|| misses(query, self.horizon)).flatten(),
+            ..Reading::default()
+        };
+        Aggregate { rows: recount.finish(), reading }
     }
 }
 
@@ -186,36 +225,7 @@ impl RecordStore for MemoryStore {
     }
 
     async fn aggregate(&self, query: &AggregateQuery) -> Result<Aggregate> {
-        let state = self.state();
-        let mut recount = Recount::new(query);
-        let cube = Cube::covering(query);
-        let live = |at: Timestamp| state.horizon.is_none_or(|horizon| at >= horizon);
-        for usage in state.usages.values() {
-            if live(usage.created_at) {
-                recount.usage(usage);
-            } else if cube.is_some() {
-                // It is next to go, and counts as if it were gone.
-                recount.usage(&remains_of_usage(usage));
-            }
-        }
-        for call in state.executions.values() {
-            if live(call.created_at) {
-                recount.execution(call);
-            } else if cube.is_some() {
-                remains_of_call(call).iter().for_each(|call| recount.execution(call));
-            }
-        }
-        if cube.is_some() {
-            state.pruned_usages.iter().for_each(|usage| recount.usage(usage));
-            state.pruned_calls.iter().for_each(|call| recount.execution(call));
-        }
-        let reading = Reading {
-            raw_rows: (state.usages.len() + state.executions.len()) as u64,
-            rounded: cube.is_some() && rounds(query, state.horizon),
-            missing_before: cube.is_none().then(|| misses(query, state.horizon)).flatten(),
-            ..Reading::default()
-        };
-        Ok(Aggregate { rows: recount.finish(), reading })
+        Ok(self.state().aggregate(query))
     }
 
     async fn fold(&self) -> Result<Folded> {
@@ -224,6 +234,10 @@ impl RecordStore for MemoryStore {
 
     async fn rebuild(&self, _: Rebuild) -> Result<Rebuilt> {
         Ok(Rebuilt::default())
+    }
+
+    async fn restore(&self, sums: &[PrunedSums]) -> Result<u64> {
+        self.state().restore(sums)
     }
 
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {

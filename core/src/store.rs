@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::id::{ExecutionId, PromptId, UsageId};
 use crate::price::CostConfig;
 use crate::prompt::{Prompt, PromptVersion};
+use crate::pruned::PrunedSums;
 use crate::query::{Filter, Page, PageQuery, RecordQuery};
 use crate::record::{LlmExecution, Record, Usage};
 use crate::slug::Slug;
@@ -97,6 +98,16 @@ pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
     /// Makes the cells of an hour or of a day anew, in one transaction. Of what lies before the raw
     /// horizon no cell is made anew: its records are gone.
     async fn rebuild(&self, part: Rebuild) -> Result<Rebuilt>;
+
+    /// Takes in what records add up to that were pruned in another store, in one transaction, all or
+    /// none; answers how many of the sums were new. One that is here as the same changes nothing, so
+    /// doing it again changes nothing, and nothing is counted twice.
+    ///
+    /// # Errors
+    /// - `Conflict`, naming the sum, if the records here add up to something else, or if none are
+    ///   here and it does not lie before the raw horizon.
+    /// - `Invalid`, naming the sum, if it breaks [`PrunedSums::validate`] or is there twice.
+    async fn restore(&self, sums: &[PrunedSums]) -> Result<u64>;
 
     /// A usage with its payload.
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>>;

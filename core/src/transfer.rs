@@ -39,6 +39,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::ExecutionId;
 use crate::price::CostConfig;
 use crate::prompt::{Prompt, PromptVersion};
+use crate::pruned::PrunedSums;
 use crate::record::{LlmExecution, Usage};
 use crate::store::PastCost;
 use crate::time::Timestamp;
@@ -64,6 +65,8 @@ pub enum Line {
     Version(PromptVersion),
     /// The moment before which records were deleted.
     RawHorizon(Timestamp),
+    /// What records from before then add up to.
+    Pruned(PrunedSums),
     /// A render.
     Usage(Usage),
     /// A call.
@@ -88,6 +91,9 @@ pub struct Counts {
     pub prompts: u64,
     /// Versions of prompts.
     pub versions: u64,
+    /// Sums of pruned records; exports of earlier builds have none.
+    #[serde(default)]
+    pub pruned: u64,
     /// Usages.
     pub usages: u64,
     /// Executions.
@@ -142,6 +148,7 @@ impl Line {
             Self::PromptEngineExport(_)
             | Self::Price(_)
             | Self::RawHorizon(_)
+            | Self::Pruned(_)
             | Self::PastCosts { .. }
             | Self::End(_) => {}
         }
@@ -155,6 +162,7 @@ impl Counts {
             ("prices", self.prices, other.prices),
             ("prompts", self.prompts, other.prompts),
             ("versions", self.versions, other.versions),
+            ("sums of pruned records", self.pruned, other.pruned),
             ("usages", self.usages, other.usages),
             ("executions", self.executions, other.executions),
             ("past costs", self.past_costs, other.past_costs),
@@ -168,6 +176,7 @@ impl Counts {
             Line::Price(_) => self.prices += 1,
             Line::Prompt(_) => self.prompts += 1,
             Line::Version(_) => self.versions += 1,
+            Line::Pruned(_) => self.pruned += 1,
             Line::Usage(_) => self.usages += 1,
             Line::Execution(_) => self.executions += 1,
             Line::PastCosts { .. } => self.past_costs += 1,

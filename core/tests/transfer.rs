@@ -8,8 +8,8 @@ use prompt_engine_core::conformance::arbitrary::Arbitrary;
 use prompt_engine_core::testkit::{self, at, call, label, next, prompt, version};
 use prompt_engine_core::transfer::{Export, Import, Imported, Line};
 use prompt_engine_core::{
-    CostConfig, CostRevision, ErrorKind, LlmExecution, MemoryStore, ParameterType, Prompt,
-    PromptVersion, Prune, Record, Result, Store,
+    AggregateQuery, CostConfig, CostRevision, Dimension, ErrorKind, LlmExecution, MemoryStore,
+    ParameterType, Prompt, PromptVersion, Prune, Record, Result, Store,
 };
 use serde_json::Value;
 
@@ -83,7 +83,9 @@ async fn full() -> (Arc<dyn Store>, Vec<Record>) {
 async fn what_was_imported_exports_the_same() {
     let (from, _) = full().await;
     let lines = export(&from).await;
-    for kind in ["price", "prompt", "version", "raw_horizon", "usage", "execution", "past_costs"] {
+    for kind in
+        ["price", "prompt", "version", "raw_horizon", "pruned", "usage", "execution", "past_costs"]
+    {
         assert!(lines.iter().any(|line| line.starts_with(&format!("{{\"{kind}\":"))), "{kind}");
     }
     let to = empty();
@@ -91,8 +93,14 @@ async fn what_was_imported_exports_the_same() {
     assert!(done.complete);
     assert_eq!((done.new_prices, done.new_prompts), (40, 3));
     assert_eq!(done.new_records, done.read.usages + done.read.executions);
+    assert_eq!(done.new_pruned, done.read.pruned);
     assert!(done.new_costs > done.read.past_costs);
     assert!(export(&to).await == lines);
+    let group_by = vec![Dimension::Environment, Dimension::Prompt, Dimension::Model];
+    for query in [AggregateQuery::default(), AggregateQuery { group_by, ..Default::default() }] {
+        let (here, there) = (to.aggregate(&query).await, from.aggregate(&query).await);
+        assert_eq!(here.unwrap().rows, there.unwrap().rows);
+    }
 }
 
 /// Fails without the sorting only where `serde_json/preserve_order` is on, as the client over genai
@@ -130,6 +138,7 @@ async fn importing_it_again_changes_nothing() {
     let generation = from.price_generation().await.unwrap();
     let done = import(&from, &lines).await.unwrap();
     assert_eq!((done.new_prices, done.new_prompts, done.new_records, done.new_costs), (0, 0, 0, 0));
+    assert_eq!(done.new_pruned, 0);
     assert!(export(&from).await == lines);
     assert_eq!(from.price_generation().await.unwrap(), generation);
 }
@@ -345,9 +354,61 @@ async fn a_horizon_deletes_nothing_that_is_here() {
     let (usage, execution) = call(at(5));
     let own: [Record; 2] = [usage.clone().into(), execution.into()];
     here.append(&own).await.unwrap();
-    import(&here, &export(&from).await).await.unwrap();
+    // Its records are not those that were pruned there, and the two cannot be added up.
+    let error = import(&here, &export(&from).await).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().contains("it has no raw horizon"), "{error}");
     assert_eq!(here.raw_horizon().await.unwrap(), None);
     assert_eq!(here.usage(usage.id).await.unwrap(), Some(usage));
+    // Once they were pruned here as well, they can.
+    let prune = Prune { payloads_before: None, raw_before: Some(at(10_000)), limit: 9 };
+    here.prune(&prune).await.unwrap();
+    let done = import(&here, &export(&from).await).await.unwrap();
+    assert_eq!(done.new_pruned, done.read.pruned);
+    assert_eq!(counted(&here).await, counted(&from).await + 2);
+}
+
+/// Records that are counted, pruned ones too.
+async fn counted(store: &Arc<dyn Store>) -> u64 {
+    let rows = store.aggregate(&AggregateQuery::default()).await.unwrap().rows;
+    rows.iter().map(|row| row.measures.uses.unwrap() + row.measures.executions()).sum()
+}
+
+#[tokio::test]
+async fn a_copy_that_keeps_more_than_the_original_takes_later_exports() {
+    let (from, copy) = (empty(), empty());
+    let calls = |from: i64, to: i64| -> Vec<Record> {
+        (from..to).map(|n| call(at(n))).flat_map(|(u, e)| [u.into(), e.into()]).collect()
+    };
+    from.append(&calls(100, 140)).await.unwrap();
+    import(&copy, &export(&from).await).await.unwrap();
+    from.append(&calls(2_000, 2_020)).await.unwrap();
+    let prune = Prune { payloads_before: None, raw_before: Some(at(1_800)), limit: 99 };
+    from.prune(&prune).await.unwrap();
+    let done = import(&copy, &export(&from).await).await.unwrap();
+    assert!(done.read.pruned > 0);
+    assert_eq!((done.new_pruned, done.new_records), (0, 40));
+    assert_eq!(copy.raw_horizon().await.unwrap(), None);
+    assert_eq!((counted(&copy).await, counted(&from).await), (120, 120));
+}
+
+#[tokio::test]
+async fn an_export_during_which_records_are_pruned_fails() {
+    let (from, _) = full().await;
+    let mut export = Export::new(Arc::clone(&from));
+    for _ in 0..4 {
+        export.next().await.unwrap().unwrap();
+    }
+    let prune = Prune { payloads_before: None, raw_before: Some(at(40_000)), limit: u32::MAX };
+    from.prune(&prune).await.unwrap();
+    let failed = loop {
+        match export.next().await {
+            Ok(lines) => assert!(lines.is_some(), "it came to its end"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(failed.kind(), ErrorKind::Conflict);
+    assert!(failed.to_string().contains("export again"), "{failed}");
 }
 
 #[tokio::test]

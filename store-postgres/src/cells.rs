@@ -6,12 +6,12 @@
 
 use futures::TryStreamExt;
 use prompt_engine_core::cube::{
-    CellKey, CellValues, Changes, Extent, LOT_CHANGES, Lot, Plan, Stretch, Tally, Touched, WIDTHS,
-    widen_extent,
+    CellKey, CellValues, Changes, Extent, LOT_CHANGES, Lot, Plan, Restoring, Stretch, Tally,
+    Touched, WIDTHS, widen_extent,
 };
 use prompt_engine_core::{
-    AggregateQuery, BucketWidth, Cost, Cube, Dimension, ErrorKind, Folded, LlmExecution, Rebuild,
-    Rebuilt, Timestamp, Usage,
+    AggregateQuery, BucketWidth, Cost, Cube, Dimension, ErrorKind, Folded, LlmExecution,
+    PrunedSums, Rebuild, Rebuilt, Timestamp, Usage,
 };
 use sqlx::postgres::PgBindIterExt;
 use sqlx::{PgConnection, query, query_scalar};
@@ -295,6 +295,33 @@ pub(crate) async fn rebuild(conn: &mut PgConnection, part: Rebuild) -> Outcome<R
     Ok(done)
 }
 
+/// Adds sums of pruned records to cells; answers how many are new. The caller holds the lock of folds,
+/// keeps records from being pruned, and commits.
+pub(crate) async fn restore(conn: &mut PgConnection, sums: &[PrunedSums]) -> Outcome<u64> {
+    // What is here already is in cells alone then.
+    let query = by_all();
+    let mut waiting = Vec::new();
+    let take = Scan::taking_changes(&query).run(conn, |found| {
+        if let Found::Changes(data) = found {
+            waiting.push(data);
+        }
+        Ok(())
+    });
+    take.await?;
+    write(conn, lot(waiting).await?).await?;
+    let mut restoring = Restoring::new(sums)?;
+    for cube in Restoring::CUBES {
+        each(conn, cube, Restoring::WIDTH, restoring.stretch(), |key, values| {
+            Ok(restoring.cell(&key, &values)?)
+        })
+        .await?;
+    }
+    let horizon = meta(conn, RAW_HORIZON).await?.map(Timestamp::from_micros).transpose()?;
+    let (lot, new) = restoring.missing(horizon)?;
+    write(conn, lot.finish()).await?;
+    Ok(new)
+}
+
 /// Everything that a change says is grouped by.
 fn by_all() -> AggregateQuery {
     use Dimension::{Environment, Model, Prompt, Provider, Version};
@@ -317,9 +344,27 @@ async fn delete(conn: &mut PgConnection, width: BucketWidth, of: Stretch) -> Out
     Ok(())
 }
 
-const SELECT_NARROWER: &str = "
+const SELECT_STRETCH: &str = "
 SELECT start, lead, sums, durations FROM prompt_engine_cells
 WHERE cube = $1 AND width = $2 AND start >= $3 AND start < $4";
+
+/// Calls `visit` with the cells of a stretch.
+async fn each(
+    conn: &mut PgConnection,
+    cube: Cube,
+    width: BucketWidth,
+    of: Stretch,
+    mut visit: impl FnMut(CellKey, CellValues) -> Outcome<()>,
+) -> Outcome<()> {
+    let select = query(SELECT_STRETCH).bind(code(cube.code())).bind(code(width.code()));
+    let mut rows = select.bind(of.from).bind(of.to).fetch(conn);
+    while let Some(row) = rows.try_next().await? {
+        let (start, lead) = (get(&row, 0)?, get(&row, 1)?);
+        let values = CellValues { sums: get(&row, 2)?, durations: get(&row, 3)? };
+        visit(CellKey { cube, width, start, lead }, values)?;
+    }
+    Ok(())
+}
 
 /// Makes the cells of a stretch from the narrower ones in it; answers how many.
 async fn widen(
@@ -330,13 +375,7 @@ async fn widen(
 ) -> Outcome<u64> {
     let mut lot = Lot::new(&[to]);
     for cube in Cube::ALL {
-        let select = query(SELECT_NARROWER).bind(code(cube.code())).bind(code(from.code()));
-        let mut rows = select.bind(of.from).bind(of.to).fetch(&mut *conn);
-        while let Some(row) = rows.try_next().await? {
-            let (start, lead) = (get(&row, 0)?, get(&row, 1)?);
-            let values = CellValues { sums: get(&row, 2)?, durations: get(&row, 3)? };
-            lot.add_cell(&CellKey { cube: *cube, width: from, start, lead }, &values)?;
-        }
+        each(conn, *cube, from, of, |key, values| Ok(lot.add_cell(&key, &values)?)).await?;
     }
     write(conn, lot.finish()).await
 }

@@ -7,7 +7,7 @@ mod slowest;
 use prompt_engine_core::cube::{Plan, Tally};
 use prompt_engine_core::{
     Aggregate, AggregateQuery, Appended, CostRevision, Cursor, ExecutionId, Filter, Folded,
-    LlmExecution, Page, PastCost, Prune, Pruned, Rebuild, Rebuilt, Record, RecordQuery,
+    LlmExecution, Page, PastCost, Prune, Pruned, PrunedSums, Rebuild, Rebuilt, Record, RecordQuery,
     RecordStore, Result, Revised, TimeRange, Timestamp, Usage, UsageId,
 };
 use sqlx::types::Uuid;
@@ -86,6 +86,14 @@ impl RecordStore for PostgresStore {
         while self.fold().await.is_ok_and(|folded| folded.more) {}
         self.write(Hold::Rebuild, Repeat::Always, |mut conn| async move {
             let done = cells::rebuild(&mut conn, part).await;
+            (conn, done)
+        })
+        .await
+    }
+
+    async fn restore(&self, sums: &[PrunedSums]) -> Result<u64> {
+        self.write(Hold::Rebuild, Repeat::Always, |mut conn| async move {
+            let done = cells::restore(&mut conn, sums).await;
             (conn, done)
         })
         .await

@@ -3,11 +3,11 @@
 //! took them in, so each is counted once, whenever a process ends.
 
 use prompt_engine_core::cube::{
-    CellKey, CellValues, Changes, Extent, LOT_CHANGES, Lot, Plan, Stretch, Tally, WIDTHS,
-    widen_extent,
+    CellKey, CellValues, Changes, Extent, LOT_CHANGES, Lot, Plan, Restoring, Stretch, Tally,
+    WIDTHS, widen_extent,
 };
 use prompt_engine_core::{
-    BucketWidth, Cube, Error, ErrorKind, Folded, Rebuild, Rebuilt, Timestamp,
+    BucketWidth, Cube, Error, ErrorKind, Folded, PrunedSums, Rebuild, Rebuilt, Timestamp,
 };
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
@@ -225,6 +225,28 @@ pub(crate) fn rebuild(
         done.cells += put_lot(txn, lot)?;
     }
     Ok(done)
+}
+
+/// Adds sums of pruned records to cells; answers how many are new. The caller commits.
+pub(crate) fn restore(txn: &WriteTransaction, sums: &[PrunedSums]) -> Outcome<u64> {
+    // What is here already is in cells alone then.
+    fold_all(txn)?;
+    let mut restoring = Restoring::new(sums)?;
+    let (width, of) = (Restoring::WIDTH, restoring.stretch());
+    {
+        let (sums, durations) = (txn.open_table(CELLS)?, txn.open_table(CELL_DURATIONS)?);
+        for cube in Restoring::CUBES {
+            each(&sums, Some(&durations), cube, width, of, |start, lead, sums, durations| {
+                let key = CellKey { cube, width, start, lead: lead.to_vec() };
+                let durations = durations.unwrap_or_default().to_vec();
+                Ok(restoring.cell(&key, &CellValues { sums: sums.to_vec(), durations })?)
+            })?;
+        }
+    }
+    let horizon = meta(&txn.open_table(META)?, RAW_HORIZON)?;
+    let (lot, new) = restoring.missing(horizon.map(layout::moment).transpose()?)?;
+    put_lot(txn, lot)?;
+    Ok(new)
 }
 
 /// Keeps all records of a store that had no cells as changes.

@@ -7,8 +7,8 @@ mod slowest;
 use prompt_engine_core::cube::{Plan, Tally};
 use prompt_engine_core::{
     Aggregate, AggregateQuery, Appended, CostRevision, Cursor, ExecutionId, Filter, Folded,
-    LlmExecution, Order, Page, PastCost, Prune, Pruned, Rebuild, Rebuilt, Record, RecordQuery,
-    RecordStore, Result, Revised, Status, TimeRange, Timestamp, Usage, UsageId, codec,
+    LlmExecution, Order, Page, PastCost, Prune, Pruned, PrunedSums, Rebuild, Rebuilt, Record,
+    RecordQuery, RecordStore, Result, Revised, Status, TimeRange, Timestamp, Usage, UsageId, codec,
 };
 
 use crate::cells;
@@ -74,6 +74,11 @@ impl RecordStore for RedbStore {
 
     async fn rebuild(&self, part: Rebuild) -> Result<Rebuilt> {
         self.rebuild_cells(move |txn, terms| cells::rebuild(txn, terms, part)).await
+    }
+
+    async fn restore(&self, sums: &[PrunedSums]) -> Result<u64> {
+        let sums = sums.to_vec();
+        self.rebuild_cells(move |txn, _| cells::restore(txn, &sums)).await
     }
 
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {

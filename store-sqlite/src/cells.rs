@@ -3,16 +3,18 @@
 //! took them in, so each is counted once, whenever a process ends.
 
 use prompt_engine_core::cube::{
-    CellKey, CellValues, Changes, Extent, LOT_CHANGES, Lot, Plan, Stretch, Tally, WIDTHS,
-    widen_extent,
+    CellKey, CellValues, Changes, Extent, LOT_CHANGES, Lot, Plan, Restoring, Stretch, Tally,
+    WIDTHS, widen_extent,
 };
-use prompt_engine_core::{BucketWidth, Cube, Error, ErrorKind, Folded, Rebuild, Rebuilt, Record};
+use prompt_engine_core::{
+    BucketWidth, Cube, Error, ErrorKind, Folded, PrunedSums, Rebuild, Rebuilt, Record,
+};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::Outcome;
 use crate::prune::RAW_HORIZON;
-use crate::rows::{execution, execution_columns, moment, usage, usage_columns};
+use crate::rows::{execution, execution_columns, moment, optional, usage, usage_columns};
 use crate::schema::meta;
 use crate::terms::{TermReader, Terms};
 
@@ -145,6 +147,25 @@ pub(crate) fn rebuild(
         done.cells += write(conn, lot)?;
     }
     Ok(done)
+}
+
+/// Adds sums of pruned records to cells; answers how many are new. The caller commits.
+pub(crate) fn restore(conn: &Connection, sums: &[PrunedSums]) -> Outcome<u64> {
+    // What is here already is in cells alone then.
+    while fold(conn)?.0.more {}
+    let mut restoring = Restoring::new(sums)?;
+    let (width, of) = (Restoring::WIDTH, restoring.stretch());
+    for cube in Restoring::CUBES {
+        each(conn, cube, width, of, None, true, |start, lead, sums, durations| {
+            let key = CellKey { cube, width, start, lead: lead.to_vec() };
+            let durations = durations.unwrap_or_default().to_vec();
+            Ok(restoring.cell(&key, &CellValues { sums: sums.to_vec(), durations })?)
+        })?;
+    }
+    let horizon = optional(meta(conn, RAW_HORIZON)?, moment)?;
+    let (lot, new) = restoring.missing(horizon)?;
+    write(conn, lot)?;
+    Ok(new)
 }
 
 /// The changes that the records of a stretch are, and how many records these are.

@@ -8,9 +8,9 @@ use prompt_engine_core::codec::{self, Packs};
 use prompt_engine_core::cube::{Plan, Stretch, Tally};
 use prompt_engine_core::{
     Aggregate, AggregateQuery, Appended, Attribution, CostRevision, Cursor, Dimension, ExecutionId,
-    Filter, Folded, Label, LlmExecution, Order, Page, PastCost, PromptId, Prune, Pruned, Rebuild,
-    Rebuilt, Record, RecordQuery, RecordStore, Result, Revised, Status, TimeRange, Timestamp,
-    Usage, UsageId,
+    Filter, Folded, Label, LlmExecution, Order, Page, PastCost, PromptId, Prune, Pruned,
+    PrunedSums, Rebuild, Rebuilt, Record, RecordQuery, RecordStore, Result, Revised, Status,
+    TimeRange, Timestamp, Usage, UsageId,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
@@ -93,6 +93,11 @@ impl RecordStore for SqliteStore {
             cells::rebuild(conn, &mut TermReader::new(&terms, conn), part)
         };
         self.write(rebuild, |_, _, rebuilt| Ok(rebuilt)).await
+    }
+
+    async fn restore(&self, sums: &[PrunedSums]) -> Result<u64> {
+        let sums = sums.to_vec();
+        self.write(move |_, conn| cells::restore(conn, &sums), |_, _, new| Ok(new)).await
     }
 
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {

@@ -8,8 +8,9 @@ use prompt_engine::{
     Activation, Aggregate, AggregateQuery, Appended, CostConfig, CostRevision, CostStore,
     DropReason, Error, ErrorKind, ExecutionId, Filter, Folded, LlmExecution, MemoryStore, Page,
     PageQuery, PastCost, PriceList, Prompt, PromptEngine, PromptId, PromptStore, PromptVersion,
-    Prune, Pruned, Rebuild, Rebuilt, Record, RecordQuery, RecordStore, Recorded, Result, Revised,
-    Slug, Status, StreamEvent, TimeRange, Timestamp, Usage, UsageId, VersionDraft, params,
+    Prune, Pruned, PrunedSums, Rebuild, Rebuilt, Record, RecordQuery, RecordStore, Recorded,
+    Result, Revised, Slug, Status, StreamEvent, TimeRange, Timestamp, Usage, UsageId, VersionDraft,
+    params,
 };
 use tokio::sync::Notify;
 
@@ -79,6 +80,9 @@ impl RecordStore for Flaky {
     }
     async fn rebuild(&self, part: Rebuild) -> Result<Rebuilt> {
         self.reach()?.rebuild(part).await
+    }
+    async fn restore(&self, sums: &[PrunedSums]) -> Result<u64> {
+        self.reach()?.restore(sums).await
     }
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {
         self.reach()?.usage(id).await

@@ -139,8 +139,8 @@ pub(super) async fn run(mut file: OwnFile, context: &Context) -> Result<(), Fail
 
 /// What was new, in words.
 fn news(done: &Imported) -> String {
-    let Imported { new_prices, new_prompts, new_records, new_costs, .. } = *done;
-    if new_prices + new_prompts + new_records + new_costs == 0 {
+    let Imported { new_prices, new_prompts, new_pruned, new_records, new_costs, .. } = *done;
+    if new_prices + new_prompts + new_pruned + new_records + new_costs == 0 {
         return "nothing of it is new".to_owned();
     }
     let mut news = format!(
@@ -149,6 +149,9 @@ fn news(done: &Imported) -> String {
         count(new_prompts, "prompt"),
         count(new_records, "record")
     );
+    if new_pruned > 0 {
+        news.push_str(&format!(", {} of pruned records", count(new_pruned, "sum")));
+    }
     if new_costs > 0 {
         news.push_str(&format!("; {} costs followed", number(new_costs)));
     }

@@ -57,6 +57,24 @@ fn a_store_moves_to_another_and_back_and_exports_the_same_bytes() {
 }
 
 #[test]
+fn what_was_pruned_still_counts_where_a_store_moved_to() {
+    let place = filled();
+    place.ok(&["prune", "--raw-older-than", "1d", "--apply"]);
+    let said = place.ok(&["export", "a.jsonl"]);
+    assert!(said.contains("0 executions, 2 sums of pruned records"), "{said}");
+    let said = place.ok(&["--store", "redb://b.redb", "import", "a.jsonl"]);
+    assert!(said.contains("1 record, 2 sums of pruned records"), "{said}");
+    let costs = ["costs", "--by", "model", "--last", "3650d", "--json"];
+    let there = place.ok(&[&["--store", "redb://b.redb"], &costs[..]].concat());
+    assert_eq!(there, place.ok(&costs));
+    assert!(there.contains("house-model"), "{there}");
+    let again = place.ok(&["--store", "redb://b.redb", "import", "a.jsonl"]);
+    assert!(again.contains("nothing of it is new"), "{again}");
+    place.ok(&["--store", "redb://b.redb", "export", "b.jsonl"]);
+    assert_eq!(read(&place, "a.jsonl"), read(&place, "b.jsonl"));
+}
+
+#[test]
 fn an_export_goes_through_a_pipe() {
     let place = filled();
     let mut export = place.command(&["export"]).stdout(Stdio::piped()).spawn().unwrap();

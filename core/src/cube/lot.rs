@@ -7,10 +7,11 @@ use std::ops::Range;
 use foldhash::fast::RandomState;
 
 use crate::error::Result;
+use crate::pruned::{PrunedOf, PrunedSums};
 use crate::time::BucketWidth;
 
 use super::cell::{self, CellKey, CellValues, Lead, Series, lead_bytes, read_lead};
-use super::change::{self, What};
+use super::change::{self, Change, What};
 use super::names::Names;
 use super::sums::Sums;
 use super::{Cube, start_of};
@@ -76,6 +77,38 @@ struct Cell {
     lead: Lead,
 }
 
+/// What something that is counted is told apart by.
+struct Place {
+    at: i64,
+    prompt: u32,
+    version: u32,
+    environment: u32,
+    /// The provider and the model that were asked: a use has neither.
+    asked: Option<(u32, u32)>,
+}
+
+impl Place {
+    /// Enters an item into all cells that it belongs to.
+    fn enter(self, widths: &[BucketWidth], item: usize, entries: &mut Vec<Entry>) {
+        let Self { at, prompt, version, environment, asked } = self;
+        let prompt = Lead { prompt, ..Lead::default() };
+        let of = Series { environment, version, ..Series::default() };
+        let mut enter = |cube: Cube, lead: Lead, series: Series| {
+            for width in widths {
+                let cell = Cell { cube, width: *width, start: start_of(*width, at), lead };
+                entries.push(Entry { cell, series, item });
+            }
+        };
+        let total = Series { version: 0, ..of };
+        enter(Cube::Totals, Lead::default(), total);
+        enter(Cube::Prompts, prompt, of);
+        if let Some((provider, model)) = asked {
+            enter(Cube::Models, Lead { provider, model, ..Lead::default() }, total);
+            enter(Cube::Calls, prompt, Series { provider, model, ..of });
+        }
+    }
+}
+
 impl Lot {
     /// An empty lot, for cells of these widths.
     pub fn new(widths: &[BucketWidth]) -> Self {
@@ -94,27 +127,38 @@ impl Lot {
     pub fn add(&mut self, changes: &[u8]) -> Result<u64> {
         let Self { widths, names, items, entries } = self;
         change::read(changes, names, |change| {
-            let (at, environment, version) = (change.at, change.environment, change.version);
-            let prompt = Lead { prompt: change.prompt, ..Lead::default() };
-            let of = Series { environment, version, ..Series::default() };
-            let mut enter = |cube: Cube, lead: Lead, series: Series| {
-                for width in widths.iter() {
-                    let cell = Cell { cube, width: *width, start: start_of(*width, at), lead };
-                    entries.push(Entry { cell, series, item: items.len() });
+            let Change { at, prompt, version, environment, what } = change;
+            let asked = match what {
+                What::Use => None,
+                What::Call { provider, model, .. } | What::Recost { provider, model, .. } => {
+                    Some((provider, model))
                 }
             };
-            let total = Series { version: 0, ..of };
-            enter(Cube::Totals, Lead::default(), total);
-            enter(Cube::Prompts, prompt, of);
-            match change.what {
-                What::Use => {}
-                What::Call { provider, model, .. } | What::Recost { provider, model, .. } => {
-                    enter(Cube::Models, Lead { provider, model, ..Lead::default() }, total);
-                    enter(Cube::Calls, prompt, Series { provider, model, ..of });
-                }
-            }
-            items.push(Item::Change(change.what));
+            let place = Place { at, prompt, version, environment, asked };
+            place.enter(widths, items.len(), entries);
+            items.push(Item::Change(what));
         })
+    }
+
+    /// Adds sums of pruned records.
+    pub(super) fn add_pruned(&mut self, pruned: &PrunedSums) -> Result<()> {
+        let Self { widths, names, items, entries } = self;
+        let asked = match &pruned.of {
+            PrunedOf::Uses(_) => None,
+            PrunedOf::Calls(calls) => {
+                Some((names.label(&calls.provider)?, names.label(&calls.model)?))
+            }
+        };
+        let place = Place {
+            at: pruned.quarter.as_micros(),
+            prompt: names.prompt(pruned.prompt),
+            version: pruned.version,
+            environment: names.label(&pruned.environment)?,
+            asked,
+        };
+        place.enter(widths, items.len(), entries);
+        items.push(Item::Sums(Box::new(Sums::of(&pruned.measures()))));
+        Ok(())
     }
 
     /// Adds a cell to the wider ones around it.

@@ -122,6 +122,32 @@ impl Sums {
         self.first_tokens.merge(&other.first_tokens);
     }
 
+    /// The sums that such measures are.
+    pub(super) fn of(measures: &Measures) -> Self {
+        let Measures { uses, by_status, by_error, tokens, cost_pico, priced, unpriced, .. } =
+            measures;
+        let (latencies, first_tokens) = (&measures.latency_ms, &measures.time_to_first_token_ms);
+        let mut sums = Self {
+            cost_pico: *cost_pico,
+            latency_ms: latencies.sum(),
+            first_token_ms: first_tokens.sum(),
+            latencies: latencies.buckets().clone(),
+            first_tokens: first_tokens.buckets().clone(),
+            ..Self::default()
+        };
+        for status in Status::ALL.iter().filter(|status| status.is_final()) {
+            let code = usize::from(status.code());
+            sums.counts[STATUSES + code] = by_status[code];
+        }
+        sums.counts[USES] = uses.unwrap_or(0);
+        (sums.counts[PRICED], sums.counts[UNPRICED]) = (*priced, *unpriced);
+        (sums.counts[LATENCIES], sums.counts[FIRST_TOKENS]) =
+            (latencies.count(), first_tokens.count());
+        sums.counts[TOKENS..ERRORS].copy_from_slice(&tokens.to_array());
+        sums.counts[ERRORS..].copy_from_slice(by_error);
+        sums
+    }
+
     /// The same as measures; `uses` where they are counted.
     pub(super) fn into_measures(self, uses: bool) -> Measures {
         let Self { counts, cost_pico, .. } = self;

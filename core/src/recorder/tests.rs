@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ExecutionId, PromptId, UsageId};
 use crate::label::Label;
 use crate::llm::Message;
+use crate::pruned::PrunedSums;
 use crate::query::{Filter, Page, RecordQuery};
 use crate::record::{Attribution, ExecutionPayload, LlmExecution, Usage, UsagePayload};
 use crate::status::Status;
@@ -118,6 +119,9 @@ impl RecordStore for Fake {
         unused()
     }
     async fn rebuild(&self, _: Rebuild) -> Result<Rebuilt> {
+        unused()
+    }
+    async fn restore(&self, _: &[PrunedSums]) -> Result<u64> {
         unused()
     }
     async fn usage(&self, _: UsageId) -> Result<Option<Usage>> {

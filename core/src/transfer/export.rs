@@ -1,12 +1,16 @@
 //! Reading everything that a store holds, a page at a time.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Counts, Line, VERSION};
-use crate::error::Result;
+use crate::aggregate::{AggregateQuery, Detail};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pruned::PrunedSums;
 use crate::query::{Cursor, Order, PageQuery, RecordQuery};
 use crate::record::LlmExecution;
 use crate::store::Store;
+use crate::time::{Bucket, BucketWidth, TimeRange, Timestamp, Zone};
 
 /// Records of one page, each with its payload.
 const RECORDS: u32 = 250;
@@ -21,6 +25,7 @@ const PROMPTS: u32 = 100;
 pub struct Export {
     store: Arc<dyn Store>,
     next: Stage,
+    horizon: Option<Timestamp>,
     counts: Counts,
 }
 
@@ -30,6 +35,8 @@ enum Stage {
     Prices,
     Prompts(Option<Cursor>),
     RawHorizon,
+    /// Of which days, the first perhaps from an hour on.
+    Pruned(VecDeque<Timestamp>),
     Usages(Option<Cursor>),
     Executions(Option<Cursor>),
     End,
@@ -39,7 +46,7 @@ enum Stage {
 impl Export {
     /// An export of all that `store` holds.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, next: Stage::Prices, counts: Counts::default() }
+        Self { store, next: Stage::Prices, horizon: None, counts: Counts::default() }
     }
 
     /// How much was read so far.
@@ -50,18 +57,24 @@ impl Export {
     /// The next lines, perhaps none; `None` at the end.
     ///
     /// # Errors
-    /// Whatever the store answers. It can be called again.
+    /// `Conflict` if records were pruned meanwhile, and whatever the store answers. It can be called
+    /// again.
     pub async fn next(&mut self) -> Result<Option<Vec<Line>>> {
         let (mut lines, next) = match &self.next {
             Stage::Prices => (self.prices().await?, Stage::Prompts(None)),
             Stage::Prompts(after) => self.prompts(after.clone()).await?,
             Stage::RawHorizon => {
-                let horizon = self.store.raw_horizon().await?;
-                (horizon.map(Line::RawHorizon).into_iter().collect(), Stage::Usages(None))
+                self.horizon = self.store.raw_horizon().await?;
+                let line = self.horizon.map(Line::RawHorizon);
+                (line.into_iter().collect(), Stage::Pruned(self.days().await?))
             }
+            Stage::Pruned(days) => self.pruned(days.clone()).await?,
             Stage::Usages(after) => self.usages(after.clone()).await?,
             Stage::Executions(after) => self.executions(after.clone()).await?,
-            Stage::End => (vec![Line::End(self.counts)], Stage::Done),
+            Stage::End => {
+                self.check_horizon().await?;
+                (vec![Line::End(self.counts)], Stage::Done)
+            }
             Stage::Done => return Ok(None),
         };
         for line in &mut lines {
@@ -101,6 +114,48 @@ impl Export {
             None => Stage::RawHorizon,
         };
         Ok((lines, next))
+    }
+
+    /// The days before the raw horizon of which there are sums.
+    async fn days(&self) -> Result<VecDeque<Timestamp>> {
+        if self.horizon.is_none() {
+            return Ok(VecDeque::new());
+        }
+        let query = AggregateQuery {
+            range: TimeRange { from: None, to: self.horizon },
+            bucket: Some(Bucket { width: BucketWidth::Day, zone: Zone::UTC }),
+            detail: Detail::Sums,
+            ..AggregateQuery::default()
+        };
+        let rows = self.store.aggregate(&query).await?.rows;
+        Ok(rows.into_iter().filter_map(|row| row.key.bucket).collect())
+    }
+
+    /// The sums of the first of `days`, an hour at a time, so that they are few.
+    async fn pruned(&self, mut days: VecDeque<Timestamp>) -> Result<(Vec<Line>, Stage)> {
+        let Some(start) = days.pop_front() else { return Ok((Vec::new(), Stage::Usages(None))) };
+        let hour = Bucket { width: BucketWidth::Hour, zone: Zone::UTC };
+        let to = hour.next(start);
+        let range =
+            TimeRange { from: Some(start), to: self.horizon.map(|horizon| horizon.min(to)) };
+        let sums = PrunedSums::of(&*self.store, range).await?;
+        let day = Bucket { width: BucketWidth::Day, zone: Zone::UTC };
+        if day.start_of(to) == day.start_of(start) && self.horizon.is_some_and(|end| to < end) {
+            days.push_front(to);
+        }
+        Ok((sums.into_iter().map(Line::Pruned).collect(), Stage::Pruned(days)))
+    }
+
+    /// Checks that no records went while the export ran, which are then neither in its sums nor among
+    /// its records.
+    async fn check_horizon(&self) -> Result<()> {
+        if self.store.raw_horizon().await? == self.horizon {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Conflict,
+            "records were pruned while they were exported; export again",
+        ))
     }
 
     async fn usages(&self, after: Option<Cursor>) -> Result<(Vec<Line>, Stage)> {

@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CostConfigId, ExecutionId, PromptId};
 use crate::price::{CostConfig, PriceLine};
 use crate::prompt::{Prompt, PromptVersion};
+use crate::pruned::PrunedSums;
 use crate::query::{Order, PageQuery, RecordQuery};
 use crate::record::{LlmExecution, Record};
 use crate::recorder::weight;
@@ -24,6 +25,8 @@ const BYTES: usize = 16 * 1024 * 1024;
 const MOST_REVISIONS: u64 = 100_000;
 /// How often prices, or a prompt, are tried where others write them at the same moment.
 const ATTEMPTS: u32 = 5;
+/// Sums of pruned records of one batch.
+const SUMS: usize = 1_000;
 /// Prices and prompts are small against what comes with the records.
 const PROMPTS: usize = 1_000;
 
@@ -36,6 +39,7 @@ pub struct Import {
     horizon: Option<Timestamp>,
     prices: Vec<CostConfig>,
     prompts: Vec<(Prompt, Vec<PromptVersion>)>,
+    pruned: Vec<PrunedSums>,
     records: Vec<Record>,
     /// What they weigh.
     bytes: usize,
@@ -56,6 +60,8 @@ pub struct Imported {
     pub new_prices: u64,
     /// Prompts that were new or had changed.
     pub new_prompts: u64,
+    /// Sums of pruned records that were new.
+    pub new_pruned: u64,
     /// Usages and executions that were new, or finished pending ones.
     pub new_records: u64,
     /// Costs that were changed after they had been stored.
@@ -79,6 +85,7 @@ impl Import {
             horizon: None,
             prices: Vec::new(),
             prompts: Vec::new(),
+            pruned: Vec::new(),
             records: Vec::new(),
             bytes: 0,
             past: Vec::new(),
@@ -99,7 +106,8 @@ impl Import {
     /// - `Invalid` for a line that is out of place, and for what the store refuses.
     /// - `Unsupported` for another version of the format.
     /// - `Conflict` where the store has a prompt that was changed otherwise, or another one of that
-    ///   slug.
+    ///   slug; and where sums of pruned records are not those of the records that it has: see
+    ///   [`RecordStore::restore`](crate::RecordStore::restore).
     /// - Whatever else the store answers. What was stored before stays.
     pub async fn push(&mut self, line: Line) -> Result<()> {
         if !self.started {
@@ -130,6 +138,12 @@ impl Import {
             Line::RawHorizon(horizon) => {
                 self.store_prompts().await?;
                 self.raise_horizon(horizon).await?;
+            }
+            Line::Pruned(sums) => {
+                if self.pruned.len() >= SUMS {
+                    self.store_pruned().await?;
+                }
+                self.pruned.push(sums);
             }
             Line::Usage(usage) => self.record(usage.into()).await?,
             Line::Execution(execution) => self.record(execution.into()).await?,
@@ -171,6 +185,7 @@ impl Import {
     async fn flush(&mut self) -> Result<()> {
         self.store_prices().await?;
         self.store_prompts().await?;
+        self.store_pruned().await?;
         self.store_records().await
     }
 
@@ -345,6 +360,14 @@ impl Import {
         let prune = Prune { payloads_before: None, raw_before: Some(horizon), limit: 1 };
         self.store.prune(&prune).await?;
         self.horizon = Some(horizon);
+        Ok(())
+    }
+
+    async fn store_pruned(&mut self) -> Result<()> {
+        if !self.pruned.is_empty() {
+            let sums = std::mem::take(&mut self.pruned);
+            self.done.new_pruned += self.store.restore(&sums).await?;
+        }
         Ok(())
     }
 
