@@ -198,7 +198,11 @@ fn print(one: &LlmExecution, past: &[PastCost], slug: &str) -> Result<(), Failur
     let payload = one.payload.as_ref();
     add("Error", one.error_category.map(|category| category.to_string()));
     add("HTTP status", one.http_status.map(|code| code.to_string()));
+    add("Error code", said(one, "error_code"));
     add("Message", payload.and_then(|payload| payload.error_message.clone()));
+    let wait = payload.and_then(|payload| payload.response_metadata.get("retry_after_ms"));
+    add("Retry after", wait.and_then(Value::as_u64).map(|ms| latency(Some(ms))));
+    add("Request id", said(one, "request_id"));
     add("Session", of.session.as_ref().map(ToString::to_string));
     add("User", of.user.as_ref().map(ToString::to_string));
     add("Answered by", one.response_model.as_ref().map(ToString::to_string));
@@ -252,6 +256,12 @@ fn print(one: &LlmExecution, past: &[PastCost], slug: &str) -> Result<(), Failur
         say("No texts were recorded with this call.".dimmed())?;
     }
     Ok(())
+}
+
+/// What the provider said under `name`, beside its answer or its error.
+fn said(one: &LlmExecution, name: &str) -> Option<String> {
+    let value = one.payload.as_ref()?.response_metadata.get(name)?;
+    Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
 }
 
 /// Prints a call of a tool.

@@ -196,6 +196,28 @@ fn a_run_is_recorded_and_shown_by_its_contract() {
 }
 
 #[test]
+fn what_a_provider_says_beside_an_error_is_shown() {
+    let server = MockServer::start().unwrap();
+    let place = Place::with_prompt();
+    let run = ["run", "welcome", "--var", "name=Ada", "--base-url", &server.base_url(), "--model"];
+    let show = |model: &str| {
+        place.run(&[&run[..], &[model]].concat());
+        let last = place.lines(&["executions", "list"])[0]["id"].as_str().unwrap().to_owned();
+        let text = place.ok(&["executions", "show", &last]);
+        let facts = text.lines().filter_map(|line| line.trim().split_once("  "));
+        facts.map(|(name, value)| format!("{name}: {}", value.trim())).collect::<Vec<_>>()
+    };
+    let facts = show("fail:429");
+    for fact in ["Error code: rate_limit_exceeded", "Retry after: 2.00 s", "Request id: req_mock"] {
+        assert!(facts.iter().any(|found| found == fact), "{fact}: {facts:?}");
+    }
+    let facts = show("gpt-4o");
+    assert!(facts.iter().any(|found| found == "Request id: req_mock"), "{facts:?}");
+    let of_errors = ["Error code", "Retry after"];
+    assert!(!facts.iter().any(|found| of_errors.iter().any(|name| found.starts_with(name))));
+}
+
+#[test]
 fn the_turns_before_a_call_are_shown_with_their_tools_and_pictures() {
     let server = MockServer::start().unwrap();
     let place = Place::with_prompt();
