@@ -1,11 +1,13 @@
 //! `playground`: one prompt, several models or versions, side by side.
-//! Invariant: every try is recorded like any other call; one that fails does not stop the others.
+//! Invariants: every try is recorded like any other call; one that fails does not stop the others; an
+//! answer that came is printed, also where others were given up.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use comfy_table::Color;
+use futures::FutureExt;
 use futures::future::join_all;
 use prompt_engine::{
     LlmClient, LlmExecution, Params, PlaygroundError, PlaygroundExecutor, PlaygroundResult,
@@ -19,7 +21,7 @@ use crate::executions::{latency, short_cost};
 use crate::failure::Failure;
 use crate::output;
 use crate::render::{parse_var, saved, values};
-use crate::run::{cancelled, interrupted, parse_option, recorded_name};
+use crate::run::{interrupted, parse_option, recorded_name};
 use crate::table::{cell, count, number, show, table, whole};
 
 /// What to try.
@@ -55,6 +57,9 @@ pub(crate) struct PlaygroundArgs {
     options: Vec<(String, Value)>,
 }
 
+/// What stands in the place of an answer that was not waited for.
+const CANCELLED: &str = "cancelled";
+
 /// One model and one version.
 struct Try<'a> {
     client: Arc<dyn LlmClient>,
@@ -63,23 +68,27 @@ struct Try<'a> {
     version: Option<u32>,
 }
 
-type Tried = Result<PlaygroundResult, PlaygroundError>;
+/// What came of it; `None` if it was given up before it came to its end.
+type Tried = Option<Result<PlaygroundResult, PlaygroundError>>;
 
 pub(crate) async fn run(args: PlaygroundArgs, context: &Context) -> Result<(), Failure> {
     let tries = tries(&args)?;
     let engine = context.open().await?;
     let params = values(&engine, &args.slug, &args.vars).await?;
-    let all = join_all(tries.iter().map(|one| attempt(one, &args, &params, &engine)));
-    let tried = tokio::select! {
-        tried = all => Some(tried),
-        // The calls that are given up are recorded as cancelled.
-        () = interrupted() => None,
-    };
+    let stop = interrupted().shared();
+    let tried = join_all(tries.iter().map(async |one| {
+        tokio::select! {
+            biased;
+            tried = attempt(one, &args, &params, &engine) => Some(tried),
+            // The call that is given up is recorded as cancelled.
+            () = stop.clone() => None,
+        }
+    }));
+    let tried: Vec<Tried> = tried.await;
     let closed = context.close(&engine).await;
-    let Some(tried) = tried else { return Err(cancelled()) };
     // What is wrong with the prompt or its values is wrong with every try.
-    if let Some(Err(PlaygroundError::Prompt(error))) = tried.first()
-        && tried.iter().all(|tried| execution(tried).is_none())
+    if let Some(Some(Err(PlaygroundError::Prompt(error)))) = tried.first()
+        && tried.iter().all(|tried| tried.is_some() && execution(tried).is_none())
     {
         return Err(Failure::failed(error.chain()));
     }
@@ -91,12 +100,15 @@ pub(crate) async fn run(args: PlaygroundArgs, context: &Context) -> Result<(), F
     // A call that is not in the store is no success, whatever was answered.
     tried.iter().filter_map(recorded).try_for_each(saved)?;
     closed?;
-    match tried.iter().filter(|tried| tried.is_err()).count() {
-        0 => Ok(()),
-        failed => {
-            let of = count(u64::try_from(tries.len()).unwrap_or(u64::MAX), "call");
-            Err(Failure::failed(format!("{failed} of {of} failed")))
-        }
+    let of = count(u64::try_from(tries.len()).unwrap_or(u64::MAX), "call");
+    let cancelled = tried.iter().filter(|tried| tried.is_none()).count();
+    let failed = tried.iter().flatten().filter(|tried| tried.is_err()).count();
+    match (cancelled, failed) {
+        (0, 0) => Ok(()),
+        (0, failed) => Err(Failure::failed(format!("{failed} of {of} failed"))),
+        (cancelled, _) => Err(Failure::failed(format!(
+            "{cancelled} of {of} cancelled; `prompt-engine executions list` shows what was seen of them"
+        ))),
     }
 }
 
@@ -129,7 +141,7 @@ async fn attempt(
     args: &PlaygroundArgs,
     params: &Params,
     engine: &PromptEngine,
-) -> Tried {
+) -> Result<PlaygroundResult, PlaygroundError> {
     let mut render = engine.render(args.slug.as_str(), params.clone()).model(one.model);
     if let Some(version) = one.version {
         render = render.version(version);
@@ -151,7 +163,7 @@ async fn attempt(
 }
 
 fn execution(tried: &Tried) -> Option<&LlmExecution> {
-    match tried {
+    match tried.as_ref()? {
         Ok(tried) => Some(&tried.execution),
         Err(error) => error.execution(),
     }
@@ -159,7 +171,7 @@ fn execution(tried: &Tried) -> Option<&LlmExecution> {
 
 /// What became of the record; `None` if nothing was sent.
 fn recorded(tried: &Tried) -> Option<&Recorded> {
-    match tried {
+    match tried.as_ref()? {
         Ok(tried) => Some(&tried.recorded),
         Err(PlaygroundError::Call(error)) => error.recorded(),
         Err(PlaygroundError::Prompt(_)) => None,
@@ -195,8 +207,9 @@ fn print(tries: &[Try<'_>], tried: &[Tried], versions: bool) -> Result<(), Failu
 /// What the model said, or why it did not.
 fn said(tried: &Tried) -> comfy_table::Cell {
     match tried {
-        Err(error) => cell(error.to_string()).fg(Color::Red),
-        Ok(tried) => match (&tried.response, &tried.execution.payload) {
+        None => cell(CANCELLED).fg(Color::Yellow),
+        Some(Err(error)) => cell(error.to_string()).fg(Color::Red),
+        Some(Ok(tried)) => match (&tried.response, &tried.execution.payload) {
             (Some(text), _) => cell(text),
             (None, Some(payload)) => {
                 let calls = &payload.tool_calls;
@@ -210,12 +223,17 @@ fn said(tried: &Tried) -> comfy_table::Cell {
 
 fn document(one: &Try<'_>, tried: &Tried) -> Value {
     let seen = execution(tried);
+    let (done, error) = match tried {
+        None => (None, Some(CANCELLED.to_owned())),
+        Some(Err(error)) => (None, Some(error.to_string())),
+        Some(Ok(done)) => (Some(done), None),
+    };
     json!({
         "provider": one.provider,
         "model": one.model,
         "version": seen.map(|seen| seen.attribution.version).or(one.version),
-        "response": tried.as_ref().ok().and_then(|tried| tried.response.as_ref()),
-        "error": tried.as_ref().err().map(ToString::to_string),
+        "response": done.and_then(|done| done.response.as_ref()),
+        "error": error,
         "latency_ms": seen.and_then(|seen| seen.latency_ms),
         "token_count": seen.and_then(|seen| seen.tokens).map(|tokens| tokens.total()),
         "cost_usd": seen.and_then(|seen| seen.cost?.usd()),

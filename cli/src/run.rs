@@ -160,7 +160,7 @@ fn sentence(error: &prompt_engine::LlmError, execution: &LlmExecution) -> String
     format!("the call failed ({}{http}): {said}; execution {}", error.category(), execution.id)
 }
 
-pub(crate) fn cancelled() -> Failure {
+fn cancelled() -> Failure {
     Failure::failed(
         "the call was cancelled; `prompt-engine executions list` shows what was seen of it",
     )

@@ -52,6 +52,57 @@ fn models_and_versions_stand_side_by_side_and_a_failure_leaves_the_others_alone(
     assert_eq!(place.json(&["usages", "show", id])["metadata"]["source"], "playground");
 }
 
+/// Runs two tries, one of which is never answered, and interrupts them once the other was.
+#[cfg(unix)]
+fn interrupted(place: &Place, more: &[&str]) -> std::process::Output {
+    let server = MockServer::start().unwrap();
+    let url = format!("openai={}", server.base_url());
+    let with = ["--with", "openai/gpt-4o", "--with", "openai/hang", "--base-url", &url];
+    let mut command = place.command(&[&WHAT[..], &with, more].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let success = ["executions", "list", "--status", "success"];
+    let began = std::time::Instant::now();
+    while server.requests() < 2 || place.lines(&success).is_empty() {
+        assert!(began.elapsed().as_secs() < 60, "the first is not answered");
+    }
+    let kill = format!("kill -INT {}", child.id());
+    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    child.wait_with_output().unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn answers_that_came_are_printed_when_the_others_are_given_up() {
+    let place = Place::with_prompt();
+    let output = interrupted(&place, &[]);
+    let (said, why) = (String::from_utf8(output.stdout).unwrap(), output.stderr);
+    let why = String::from_utf8(why).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{why}");
+    assert!(why.starts_with("prompt-engine: 1 of 2 calls cancelled; "), "{why}");
+    let line = |model: &str| said.lines().find(|line| line.contains(model)).unwrap();
+    assert!(line("openai/gpt-4o").contains("Hello Ada"), "{said}");
+    assert!(line("openai/hang").contains("cancelled"), "{said}");
+    let stored = place.lines(&["executions", "list"]);
+    let mut stored: Vec<_> = stored.iter().map(|one| (&one["model"], &one["status"])).collect();
+    stored.sort_by_key(|(model, _)| model.to_string());
+    let expected =
+        [("gpt-4o", "success"), ("hang", "cancelled")].map(|(a, b)| (json!(a), json!(b)));
+    assert!(stored.into_iter().eq(expected.iter().map(|(a, b)| (a, b))));
+}
+
+#[cfg(unix)]
+#[test]
+fn json_has_a_line_for_a_try_that_was_given_up() {
+    let output = interrupted(&Place::with_prompt(), &["--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["error"], &lines[0]["recorded"]), (&json!(null), &json!("committed")));
+    assert!(lines[0]["response"].as_str().unwrap().contains("Hello Ada"), "{said}");
+    assert_eq!((&lines[1]["error"], &lines[1]["response"]), (&json!("cancelled"), &json!(null)));
+}
+
 #[test]
 fn json_has_a_line_for_each_try() {
     let place = Place::with_prompt();
