@@ -31,7 +31,8 @@
 //! | `postgres` | the store that many processes share, URL `postgres://user@host/database` |
 //! | `testkit` | factories for every domain type, and a model client that follows a script |
 //! | `openai` | the clients of OpenAI, Chat Completions and Responses, and of every server that speaks like it |
-//! | `genai` | the client of Anthropic, of Gemini, and of every server that speaks like one of them |
+//! | `anthropic` | the client of Anthropic, and of every server that speaks its Messages API |
+//! | `gemini` | the client of the Gemini API |
 //!
 //! The store in memory, URL `memory:`, is always there: it is meant for tests.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -41,22 +42,29 @@ mod connect;
 pub use connect::{PromptEngine, missing_store, open_store};
 pub use prompt_engine_core::*;
 
-/// The client of Anthropic, of Gemini, and of every server that speaks like one of them.
-#[cfg(feature = "genai")]
-pub mod genai {
-    pub use prompt_engine_llm::{GenAi, Protocol};
+/// The client of Anthropic, and of every server that speaks its Messages API.
+#[cfg(feature = "anthropic")]
+pub mod anthropic {
+    pub use prompt_engine_llm::{Anthropic, Messages, ModelClient};
+    pub use secrecy::SecretString;
+}
+
+/// The client of the Gemini API.
+#[cfg(feature = "gemini")]
+pub mod gemini {
+    pub use prompt_engine_llm::{Gemini, GenerateContent, ModelClient};
     pub use secrecy::SecretString;
 }
 
 /// The clients of OpenAI and of every server that speaks like it, over Chat Completions or Responses.
 #[cfg(feature = "openai")]
 pub mod openai {
-    pub use prompt_engine_llm::{OpenAi, OpenAiResponses};
+    pub use prompt_engine_llm::{ChatCompletions, ModelClient, OpenAi, OpenAiResponses, Responses};
     pub use secrecy::SecretString;
 }
 
 /// The providers by name, and a client of each.
-#[cfg(any(feature = "genai", feature = "openai"))]
+#[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
 pub use prompt_engine_llm::Provider;
 
 /// The store that many processes share.

@@ -103,8 +103,7 @@ async fn what_was_imported_exports_the_same() {
     }
 }
 
-/// Fails without the sorting only where `serde_json/preserve_order` is on, as the client over genai
-/// turns it on for a test of the whole workspace.
+/// Fails without the sorting only where some crate turns on `serde_json/preserve_order`.
 #[tokio::test]
 async fn equal_stores_export_the_same_whatever_the_order_of_keys() {
     let (usage, execution) = call(at(0));

@@ -8,9 +8,7 @@ mod headers;
 mod limits;
 mod redactor;
 
-#[cfg(feature = "openai")]
-pub(crate) use base_url::shown;
-pub(crate) use base_url::{base_url, is_loopback};
+pub(crate) use base_url::{base_url, is_loopback, shown};
 pub(crate) use client::{client, install_tls};
 pub(crate) use failure::{category, cut_short, failed, unreadable};
 pub(crate) use headers::{header, retry_after};

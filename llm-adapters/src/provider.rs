@@ -173,25 +173,22 @@ impl Provider {
     /// A client of it, by its own API or at `base_url`. Nothing is sent before the first call.
     ///
     /// # Errors
-    /// `Invalid` where `base_url` is none, or where this build lacks the feature for it: `genai` for
-    /// Anthropic and Gemini, `openai` for the others.
+    /// `Invalid` where `base_url` is none, or where this build lacks the feature for it: `anthropic`,
+    /// `gemini`, or `openai` for the others.
     pub fn client(self, key: SecretString, base_url: Option<&str>) -> Result<Arc<dyn LlmClient>> {
         let base_url = base_url.unwrap_or(self.base_url());
         match self {
-            #[cfg(feature = "genai")]
-            Self::Anthropic | Self::Gemini => {
-                let protocol = match self {
-                    Self::Gemini => crate::Protocol::Gemini,
-                    _ => crate::Protocol::Anthropic,
-                };
-                let client = crate::GenAi::new(protocol, key).with_base_url(base_url)?;
-                Ok(Arc::new(client.with_provider_name(self.record_name())))
-            }
-            #[cfg(not(feature = "genai"))]
-            Self::Anthropic | Self::Gemini => self.missing("genai", key, base_url),
+            #[cfg(feature = "anthropic")]
+            Self::Anthropic => Ok(Arc::new(crate::Anthropic::new(key).with_base_url(base_url)?)),
+            #[cfg(not(feature = "anthropic"))]
+            Self::Anthropic => self.missing("anthropic", key, base_url),
+            #[cfg(feature = "gemini")]
+            Self::Gemini => Ok(Arc::new(crate::Gemini::new(key).with_base_url(base_url)?)),
+            #[cfg(not(feature = "gemini"))]
+            Self::Gemini => self.missing("gemini", key, base_url),
             #[cfg(feature = "openai")]
             Self::OpenAiResponses => {
-                Ok(Arc::new(crate::OpenAi::new(key).with_base_url(base_url)?.responses()))
+                Ok(Arc::new(crate::OpenAiResponses::new(key).with_base_url(base_url)?))
             }
             #[cfg(feature = "openai")]
             _ => {
@@ -203,7 +200,7 @@ impl Provider {
         }
     }
 
-    #[cfg(not(all(feature = "genai", feature = "openai")))]
+    #[cfg(not(all(feature = "anthropic", feature = "gemini", feature = "openai")))]
     fn missing(self, feature: &str, _: SecretString, _: &str) -> Result<Arc<dyn LlmClient>> {
         Err(Error::invalid(format!(
             "this build has no client of {self}: it lacks the feature `{feature}`"
@@ -255,7 +252,7 @@ mod tests {
         }
     }
 
-    #[cfg(all(feature = "genai", feature = "openai"))]
+    #[cfg(all(feature = "anthropic", feature = "gemini", feature = "openai"))]
     #[test]
     fn every_provider_has_a_client_that_records_it_by_its_record_name() {
         for provider in Provider::ALL {
@@ -268,10 +265,10 @@ mod tests {
         }
     }
 
-    #[cfg(not(feature = "genai"))]
+    #[cfg(not(feature = "gemini"))]
     #[test]
     fn a_build_without_a_client_says_which_feature_it_lacks() {
         let error = Provider::Gemini.client("key".into(), None).expect_err("no client");
-        assert!(error.to_string().ends_with("it lacks the feature `genai`"), "{error}");
+        assert!(error.to_string().ends_with("it lacks the feature `gemini`"), "{error}");
     }
 }

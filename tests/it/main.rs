@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::clone_on_ref_ptr, reason = "a test may panic")]
 
 mod execute;
-mod genai;
 mod observe;
 mod outage;
 mod playground;
 mod prices;
+mod providers;
 mod render;
 mod spans;
 mod stored;

@@ -5,26 +5,58 @@ mod request;
 mod stream;
 
 use prompt_engine_core::{ChatReply, ChatRequest, LlmError};
+use reqwest::Url;
 use serde_json::Value;
 
-use super::answer::Head;
-use super::connection::{Api, Delivery};
-use super::endpoint::Endpoint;
+use crate::connection::{Api, Delivery, Head};
 
-pub(super) struct ChatCompletions;
+/// Its own host; those of its regions, such as `eu.api.openai.com`, end in it.
+const OPENAI_HOST: &str = "api.openai.com";
+
+/// The Chat Completions API.
+#[derive(Debug)]
+pub struct ChatCompletions;
 
 impl Api for ChatCompletions {
-    const PATH: &'static str = "/chat/completions";
+    const CLIENT: &'static str = "OpenAi";
     const ANSWER: &'static str = "chat completion";
     type Frames = stream::Chunks;
 
-    fn body(request: &ChatRequest, delivery: Delivery, endpoint: &Endpoint) -> Value {
-        // OpenAI's reasoning models refuse the older name, and other servers know no newer one.
-        let limit = if endpoint.is_openai() { "max_completion_tokens" } else { "max_tokens" };
-        request::body(request, delivery, limit)
+    fn path(_: &str, _: Delivery) -> Result<String, LlmError> {
+        Ok("/chat/completions".to_owned())
     }
 
-    fn reply(body: &str, head: &Head) -> Result<ChatReply, LlmError> {
-        reply::parse(body, head)
+    fn body(request: &ChatRequest, delivery: Delivery, base_url: &str) -> Result<Value, LlmError> {
+        // OpenAI's reasoning models refuse the older name, and other servers know no newer one.
+        let limit = if is_openai(base_url) { "max_completion_tokens" } else { "max_tokens" };
+        Ok(request::body(request, delivery, limit))
+    }
+
+    fn reply(value: &Value, raw: &str, head: &Head) -> Result<Option<ChatReply>, LlmError> {
+        reply::read(value, raw, head)
+    }
+}
+
+/// Whether requests go to OpenAI itself, in any of its regions.
+fn is_openai(base_url: &str) -> bool {
+    let url = Url::parse(base_url).ok();
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    host == OPENAI_HOST || host.strip_suffix(OPENAI_HOST).is_some_and(|at| at.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openai_is_known_by_its_host_in_every_region() {
+        for url in ["https://api.openai.com/v1/", "https://EU.api.openai.com/v1"] {
+            assert!(is_openai(url), "{url}");
+        }
+        for url in
+            ["https://api.openai.com.example.org/v1", "https://openai.azure.com/api.openai.com"]
+        {
+            assert!(!is_openai(url), "{url}");
+        }
     }
 }

@@ -1,26 +1,14 @@
-//! What an answer of either API says beside its text and its tool calls.
+//! What both APIs of OpenAI and of servers that speak like it say beside text and tools.
 
-use prompt_engine_core::{ChatReply, TokenCounts, ToolCall, Usd};
-use serde_json::{Map, Value, json};
+use prompt_engine_core::TokenCounts;
+use serde_json::{Value, json};
 
-use super::answer::Head;
 use super::usage;
+use crate::connection::Facts;
 use crate::json::text;
 
-/// What a body, or the chunks of a stream, say beside text and tools. The latest word stands.
-#[derive(Debug, Default)]
-pub(super) struct Facts {
-    pub(super) id: Option<String>,
-    pub(super) model: Option<String>,
-    pub(super) refusal: Option<String>,
-    service_tier: Option<String>,
-    kept: Map<String, Value>,
-    tokens: Option<TokenCounts>,
-    cost: Option<Usd>,
-}
-
 impl Facts {
-    /// Notes what `value`, parsed from `raw`, says.
+    /// Notes what `value`, parsed from `raw`, says. The latest word stands, but of usage the largest.
     pub(super) fn note(&mut self, value: &Value, raw: &str) {
         if let Some(id) = text(value, "id") {
             self.id = Some(id.to_owned());
@@ -57,42 +45,7 @@ impl Facts {
         if usage.get("cost").is_some() {
             self.cost = usage::cost(raw).or(self.cost);
         }
-        self.keep("usage", usage.clone());
-    }
-
-    /// Keeps what is worth keeping and has no field of its own.
-    pub(super) fn keep(&mut self, name: &str, value: Value) {
-        self.kept.insert(name.to_owned(), value);
-    }
-
-    /// The reply that these facts complete.
-    pub(super) fn reply(
-        self,
-        content: Option<String>,
-        tool_calls: Vec<ToolCall>,
-        finish_reason: Option<&str>,
-        head: &Head,
-    ) -> ChatReply {
-        let mut metadata = self.kept;
-        if let Some(id) = self.id {
-            metadata.insert("id".into(), json!(id));
-        }
-        if let Some(refusal) = self.refusal {
-            metadata.insert("refusal".into(), json!(refusal));
-        }
-        metadata.extend(head.request_id());
-        ChatReply {
-            content,
-            tool_calls,
-            finish_reason: finish_reason.map(str::to_owned),
-            model: self.model,
-            tokens: self.tokens,
-            service_tier: self.service_tier,
-            reported_cost: self.cost,
-            from_local_cache: false,
-            http_status: Some(head.status),
-            metadata: if metadata.is_empty() { Value::Null } else { Value::Object(metadata) },
-        }
+        self.usage = usage.clone();
     }
 }
 

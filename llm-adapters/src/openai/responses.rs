@@ -7,22 +7,29 @@ mod stream;
 use prompt_engine_core::{ChatReply, ChatRequest, LlmError};
 use serde_json::Value;
 
-use super::answer::Head;
-use super::connection::{Api, Delivery};
-use super::endpoint::Endpoint;
+use crate::connection::{Api, Delivery, Head};
 
-pub(super) struct Responses;
+/// The Responses API.
+#[derive(Debug)]
+pub struct Responses;
 
 impl Api for Responses {
-    const PATH: &'static str = "/responses";
+    const CLIENT: &'static str = "OpenAiResponses";
     const ANSWER: &'static str = "response";
     type Frames = stream::Events;
 
-    fn body(request: &ChatRequest, delivery: Delivery, _: &Endpoint) -> Value {
-        request::body(request, delivery)
+    fn path(_: &str, _: Delivery) -> Result<String, LlmError> {
+        Ok("/responses".to_owned())
     }
 
-    fn reply(body: &str, head: &Head) -> Result<ChatReply, LlmError> {
-        reply::parse(body, head)
+    fn body(request: &ChatRequest, delivery: Delivery, _: &str) -> Result<Value, LlmError> {
+        Ok(request::body(request, delivery))
+    }
+
+    fn reply(value: &Value, raw: &str, head: &Head) -> Result<Option<ChatReply>, LlmError> {
+        if value.get("output").is_none() && value.get("status").is_none() {
+            return Ok(None);
+        }
+        reply::read(value, raw, None, head).map(Some)
     }
 }

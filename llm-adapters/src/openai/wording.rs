@@ -1,9 +1,9 @@
-//! What the requests of both APIs word alike. Pure.
+//! What the requests of both APIs of OpenAI word alike. Pure.
 
 use prompt_engine_core::{Image, Message, ToolSpec};
 use serde_json::{Map, Value, json};
 
-use super::connection::Delivery;
+use crate::connection::Delivery;
 
 /// Asks for a stream, or for none, whatever `body` says of it.
 pub(super) fn deliver(body: &mut Map<String, Value>, delivery: Delivery) {

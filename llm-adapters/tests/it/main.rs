@@ -1,7 +1,7 @@
 //! The clients against servers on loopback: the mock server, broken ones, recorded answers, and what
 //! reaches a server.
 
-mod genai;
+mod anthropic_gemini;
 mod openai;
 mod recordings;
 

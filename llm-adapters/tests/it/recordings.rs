@@ -15,7 +15,7 @@ use axum::response::Response;
 use prompt_engine_core::{
     ChatReply, ChatRequest, ErrorCategory, LlmClient, LlmError, Message, PriceBook, PriceRequest,
 };
-use prompt_engine_llm::{OpenAi, Provider};
+use prompt_engine_llm::{Anthropic, Gemini, OpenAi, Provider};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -159,11 +159,12 @@ async fn every_recorded_answer_is_read_as_the_wire_says() {
             }
             (Err(error), Some(category)) => {
                 assert_error(recording, &error, category);
-                // An answer that is no success says the same to every client; Gemini calls every
-                // error but a few INVALID_ARGUMENT, which only its own looks into.
-                if recording.response.status != 200 && recording.api != "generate_content" {
+                // An answer that is no success says the same to every client.
+                if recording.response.status != 200 {
                     let (chat, responses) = (openai(&url), openai(&url).responses());
-                    let clients: [&dyn LlmClient; 3] = [client.as_ref(), &chat, &responses];
+                    let anthropic = Anthropic::new(KEY.into()).with_base_url(&url).expect("a URL");
+                    let gemini = Gemini::new(KEY.into()).with_base_url(&url).expect("a URL");
+                    let clients: [&dyn LlmClient; 4] = [&chat, &responses, &anthropic, &gemini];
                     for (client, streamed) in clients.iter().flat_map(|c| [(c, false), (c, true)]) {
                         let error = outcome(*client, streamed, id).await.expect_err(id);
                         assert_error(recording, &error, category);

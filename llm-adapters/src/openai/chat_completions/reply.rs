@@ -4,30 +4,26 @@
 use prompt_engine_core::{ChatReply, LlmError, ToolCall};
 use serde_json::Value;
 
-use super::super::answer::Head;
-use super::super::error;
-use super::super::facts::Facts;
+use crate::connection::{Facts, Head, error};
 use crate::json::{has_error, text};
 
-/// The reply in the body of a success.
-pub(super) fn parse(body: &str, head: &Head) -> Result<ChatReply, LlmError> {
-    let unreadable = || error::no_answer("chat completion", body, head);
-    let value: Value = serde_json::from_str(body).map_err(|_| unreadable())?;
-    if has_error(&value) {
-        return Err(error::from_value(&value, head));
-    }
-    let choices = value.get("choices").and_then(Value::as_array).ok_or_else(unreadable)?;
-    let choice = choices.iter().find(is_first).or(choices.first()).ok_or_else(unreadable)?;
+/// The reply in the body of a success, `value`, parsed from `raw`.
+pub(super) fn read(value: &Value, raw: &str, head: &Head) -> Result<Option<ChatReply>, LlmError> {
+    let choices = value.get("choices").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let Some(choice) = choices.iter().find(is_first).or(choices.first()) else { return Ok(None) };
     if has_error(choice) {
         return Err(error::from_value(choice, head));
     }
     let empty = Value::Null;
     let message = choice.get("message").unwrap_or(&empty);
     let mut facts = Facts::default();
-    facts.note(&value, body);
-    let tools = Tools::of_message(message);
-    facts.refusal = text(message, "refusal").map(str::to_owned);
-    Ok(facts.reply(content(message), tools.into_calls(), text(choice, "finish_reason"), head))
+    facts.note(value, raw);
+    facts.finish_reason = text(choice, "finish_reason").map(str::to_owned);
+    if let Some(refusal) = text(message, "refusal") {
+        facts.kept.insert("refusal".into(), refusal.into());
+    }
+    let calls = Tools::of_message(message).into_calls();
+    Ok(Some(facts.reply(content(message), calls, head)))
 }
 
 /// Whether a choice is the answer: further ones are asked for with `n`.
@@ -142,10 +138,12 @@ fn add_function(call: &mut ToolCall, function: &Value) {
 mod tests {
     use serde_json::json;
 
+    use super::super::ChatCompletions;
     use super::*;
+    use crate::connection;
 
     fn read(body: &str) -> Result<ChatReply, LlmError> {
-        parse(body, &Head::default())
+        connection::read::<ChatCompletions>(body, &Head::default())
     }
 
     #[test]

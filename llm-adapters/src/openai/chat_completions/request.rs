@@ -4,8 +4,8 @@
 use prompt_engine_core::{ChatRequest, Image, Message, OutputSchema, ToolCall, ToolSpec};
 use serde_json::{Map, Value, json};
 
-use super::super::connection::Delivery;
 use super::super::wording::{content, deliver, function, only_calls};
+use crate::connection::Delivery;
 
 /// The fields that limit the output, of which a server wants one.
 const LIMITS: [&str; 2] = ["max_tokens", "max_completion_tokens"];

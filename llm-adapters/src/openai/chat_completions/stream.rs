@@ -1,85 +1,75 @@
 //! The chunks of a streamed Chat Completions answer.
 //! Invariant: `[DONE]` or a finish reason makes an answer whole.
 
-use std::collections::VecDeque;
-
-use prompt_engine_core::{ChatReply, LlmError, StreamEvent};
+use prompt_engine_core::{ChatReply, LlmError};
 use serde_json::Value;
 
-use super::super::answer::Head;
-use super::super::error;
-use super::super::facts::Facts;
-use super::super::stream::{End, Frame, Frames, Step};
 use super::reply::{self, Tools};
+use crate::connection::{End, Facts, Frame, Frames, Head, Step, error};
 use crate::json::{has_error, text};
 
 #[derive(Debug, Default)]
-pub(in super::super) struct Chunks {
-    started: bool,
+pub(crate) struct Chunks {
     /// Whether any chunk held a choice.
     answered: bool,
     text: Option<String>,
+    refusal: String,
     tools: Tools,
     facts: Facts,
-    finish_reason: Option<String>,
 }
 
 impl Frames for Chunks {
-    fn take(
-        &mut self,
-        frame: &Frame<'_>,
-        head: &Head,
-        ready: &mut VecDeque<StreamEvent>,
-    ) -> Result<Step, LlmError> {
+    fn take(&mut self, frame: &Frame<'_>, head: &Head) -> Result<Step, LlmError> {
         self.facts.note(frame.value, frame.raw);
         let choices = frame.value.get("choices").and_then(Value::as_array);
-        if !self.started && (self.facts.id.is_some() || choices.is_some_and(|c| !c.is_empty())) {
-            self.started = true;
-            let (model, id) = (self.facts.model.clone(), self.facts.id.clone());
-            ready.push_back(StreamEvent::Started { model, id });
-        }
-        let mut token = false;
+        let mut step = Step::default();
         for choice in choices.into_iter().flatten().filter(reply::is_first) {
             if has_error(choice) {
                 return Err(error::from_value(choice, head));
             }
-            token |= self.take_choice(choice, ready);
+            self.take_choice(choice, &mut step);
         }
-        Ok(if token { Step::Token } else { Step::More })
+        Ok(step)
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     fn finish(&mut self, end: End, head: &Head) -> Option<ChatReply> {
         let whole = match end {
             End::Said => self.answered,
-            End::Closed => self.finish_reason.is_some(),
+            End::Closed => self.facts.finish_reason.is_some(),
         };
         whole.then(|| {
-            let Self { text, tools, facts, finish_reason, .. } = std::mem::take(self);
-            facts.reply(text, tools.into_calls(), finish_reason.as_deref(), head)
+            let Self { text, refusal, tools, mut facts, .. } = std::mem::take(self);
+            if !refusal.is_empty() {
+                facts.kept.insert("refusal".into(), refusal.into());
+            }
+            facts.reply(text, tools.into_calls(), head)
         })
     }
 }
 
 impl Chunks {
-    /// Whether the model said something.
-    fn take_choice(&mut self, choice: &Value, ready: &mut VecDeque<StreamEvent>) -> bool {
+    fn take_choice(&mut self, choice: &Value, step: &mut Step) {
         self.answered = true;
         if let Some(reason) = text(choice, "finish_reason") {
-            self.finish_reason = Some(reason.to_owned());
+            self.facts.finish_reason = Some(reason.to_owned());
         }
-        let Some(delta) = choice.get("delta") else { return false };
-        let mut token =
-            ["reasoning", "reasoning_content"].iter().any(|name| text(delta, name).is_some());
+        let Some(delta) = choice.get("delta") else { return };
+        let thought = ["reasoning", "reasoning_content"];
+        step.token |= thought.iter().any(|name| text(delta, name).is_some());
         if let Some(text) = reply::content(delta).filter(|text| !text.is_empty()) {
             self.text.get_or_insert_default().push_str(&text);
-            ready.push_back(StreamEvent::Text(text));
-            token = true;
+            step.text.push_str(&text);
+            step.token = true;
         }
         if let Some(refusal) = text(delta, "refusal") {
-            self.facts.refusal.get_or_insert_default().push_str(refusal);
-            token = true;
+            self.refusal.push_str(refusal);
+            step.token = true;
         }
         self.tools.note(delta);
-        token || !self.tools.is_empty()
+        step.token |= !self.tools.is_empty();
     }
 }

@@ -5,23 +5,11 @@
 use prompt_engine_core::{ChatReply, ErrorCategory, LlmError, ToolCall};
 use serde_json::Value;
 
-use super::super::answer::Head;
-use super::super::error;
-use super::super::facts::Facts;
+use crate::connection::{Facts, Head, error};
 use crate::json::{has_error, text};
 
 /// The type of the items that hold what a model thought.
 pub(super) const REASONING: &str = "reasoning";
-
-/// The reply in the body of a success.
-pub(super) fn parse(body: &str, head: &Head) -> Result<ChatReply, LlmError> {
-    let unreadable = || error::no_answer("response", body, head);
-    let value: Value = serde_json::from_str(body).map_err(|_| unreadable())?;
-    if value.get("output").is_none() && value.get("status").is_none() && !has_error(&value) {
-        return Err(unreadable());
-    }
-    read(&value, body, None, head)
-}
 
 /// The reply that `response`, parsed from `raw`, holds; `items` are its output where it holds none.
 pub(super) fn read(
@@ -53,15 +41,18 @@ pub(super) fn read(
         output.take(item);
     }
     let Output { content, refusal, annotations, calls, others, .. } = output;
-    facts.refusal = refusal;
+    if let Some(refusal) = refusal {
+        facts.kept.insert("refusal".into(), refusal.into());
+    }
     if !annotations.is_empty() {
-        facts.keep("annotations", annotations.into());
+        facts.kept.insert("annotations".into(), annotations.into());
     }
     if !others.is_empty() {
-        facts.keep("other_items", others.into());
+        facts.kept.insert("other_items".into(), others.into());
     }
     let reason = response.pointer("/incomplete_details/reason").and_then(Value::as_str);
-    Ok(facts.reply(content, calls, reason.or(status), head))
+    facts.finish_reason = reason.or(status).map(str::to_owned);
+    Ok(facts.reply(content, calls, head))
 }
 
 /// What the items of an output say.
@@ -132,10 +123,13 @@ impl Output {
 mod tests {
     use serde_json::json;
 
+    use super::super::Responses;
     use super::*;
+    use crate::connection;
 
     fn read(value: &Value) -> Result<ChatReply, LlmError> {
-        parse(&value.to_string(), &Head { status: 200, ..Head::default() })
+        let head = Head { status: 200, ..Head::default() };
+        connection::read::<Responses>(&value.to_string(), &head)
     }
 
     fn part(text: &str) -> Value {

@@ -4,9 +4,9 @@
 use prompt_engine_core::{ChatRequest, Image, Message, OutputSchema, Role, ToolCall, ToolSpec};
 use serde_json::{Map, Value, json};
 
-use super::super::connection::Delivery;
 use super::super::wording::{self, deliver, only_calls};
 use super::reply::REASONING;
+use crate::connection::Delivery;
 
 /// Fields that build on stored responses: whoever sets one decides what is stored.
 const STORED: [&str; 4] = ["store", "background", "conversation", "previous_response_id"];

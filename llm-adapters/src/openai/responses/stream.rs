@@ -2,22 +2,19 @@
 //! Invariant: only an event that holds the ended response makes an answer whole, and what it says
 //! counts; what came before it fills in what a server leaves out there.
 
-use std::collections::VecDeque;
-
-use prompt_engine_core::{ChatReply, LlmError, StreamEvent};
+use prompt_engine_core::{ChatReply, LlmError};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::super::answer::Head;
-use super::super::error;
-use super::super::stream::{End, Frame, Frames, Step};
 use super::reply;
+use crate::connection::{End, Facts, Frame, Frames, Head, Step, error};
 use crate::json::text;
 
 #[derive(Debug, Default)]
-pub(in super::super) struct Events {
-    started: bool,
+pub(crate) struct Events {
+    /// The id and the model.
+    facts: Facts,
     text: String,
     refusal: String,
     /// Items of the output that are done.
@@ -27,28 +24,21 @@ pub(in super::super) struct Events {
 }
 
 impl Frames for Events {
-    fn take(
-        &mut self,
-        frame: &Frame<'_>,
-        head: &Head,
-        ready: &mut VecDeque<StreamEvent>,
-    ) -> Result<Step, LlmError> {
+    fn take(&mut self, frame: &Frame<'_>, head: &Head) -> Result<Step, LlmError> {
         let response = frame.value.get("response").filter(|response| response.is_object());
-        let delta = text(frame.value, "delta");
-        if delta.is_some() {
-            self.start(response, ready);
+        if let Some(response) = response {
+            self.facts.note(response, "");
         }
+        let delta = text(frame.value, "delta");
+        let mut step = Step { token: delta.is_some(), ..Step::default() };
         match (frame.name, response, delta) {
             ("response.completed" | "response.incomplete", Some(response), _) => {
-                self.start(Some(response), ready);
                 let reply = self.whole(response, frame.raw, head)?;
                 // What was said and not streamed.
                 let rest = reply.content.as_deref().and_then(|all| all.strip_prefix(&self.text));
-                if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
-                    ready.push_back(StreamEvent::Text(rest.to_owned()));
-                }
+                step.text = rest.unwrap_or_default().to_owned();
+                step.last = true;
                 self.reply = Some(reply);
-                return Ok(Step::Whole);
             }
             ("response.failed" | "response.cancelled", response, _) => {
                 let reported = response.unwrap_or(frame.value);
@@ -59,16 +49,19 @@ impl Frames for Events {
             }
             ("response.output_text.delta", _, Some(delta)) => {
                 self.text.push_str(delta);
-                ready.push_back(StreamEvent::Text(delta.to_owned()));
+                step.text = delta.to_owned();
             }
             ("response.refusal.delta", _, Some(delta)) => self.refusal.push_str(delta),
             ("response.output_item.done", ..) => {
-                self.items.extend(frame.value.get("item").cloned())
+                self.items.extend(frame.value.get("item").cloned());
             }
-            (_, Some(response), _) => self.start(Some(response), ready),
             _ => {}
         }
-        Ok(if delta.is_some() { Step::Token } else { Step::More })
+        Ok(step)
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     fn finish(&mut self, _: End, _: &Head) -> Option<ChatReply> {
@@ -77,13 +70,6 @@ impl Frames for Events {
 }
 
 impl Events {
-    fn start(&mut self, response: Option<&Value>, ready: &mut VecDeque<StreamEvent>) {
-        if !std::mem::replace(&mut self.started, true) {
-            let said = |name: &str| text(response?, name).map(str::to_owned);
-            ready.push_back(StreamEvent::Started { model: said("model"), id: said("id") });
-        }
-    }
-
     fn whole(&mut self, response: &Value, raw: &str, head: &Head) -> Result<ChatReply, LlmError> {
         #[derive(Deserialize)]
         struct Ended<'r> {

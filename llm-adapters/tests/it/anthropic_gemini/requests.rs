@@ -1,4 +1,4 @@
-//! What reaches a server: the request in the words of each protocol, and nothing left out in silence.
+//! What reaches a server: the request in the words of each API, and nothing left out in silence.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,10 +9,9 @@ use prompt_engine_core::{
     ChatRequest, ErrorCategory, Image, LlmClient, LlmError, Message, OutputSchema, ToolCall,
     ToolSpec,
 };
-use prompt_engine_llm::Protocol;
 use serde_json::{Value, json};
 
-use super::{BOTH, KEY, ask, client, serve_router};
+use super::{Api, BOTH, KEY, ask, client, serve_router};
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -23,7 +22,7 @@ struct Sent {
 }
 
 /// What `request` becomes, plain and streamed, or why it is refused before it is sent.
-async fn sent(protocol: Protocol, request: &ChatRequest) -> Result<[Sent; 2], LlmError> {
+async fn sent(api: Api, request: &ChatRequest) -> Result<[Sent; 2], LlmError> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&seen);
     let router = Router::new().fallback(move |uri: Uri, headers: HeaderMap, body: Bytes| {
@@ -31,7 +30,7 @@ async fn sent(protocol: Protocol, request: &ChatRequest) -> Result<[Sent; 2], Ll
         kept.lock().expect("requests").push(Sent { path: uri.to_string(), headers, body });
         async { StatusCode::IM_A_TEAPOT }
     });
-    let client = client(protocol, &format!("{}/v1/", serve_router(router).await));
+    let client = client(api, &format!("{}/v1/", serve_router(router).await));
     let plain = client.chat(request).await.expect_err("a teapot");
     if plain.http_status() != Some(418) {
         assert!(seen.lock().expect("requests").is_empty(), "what is refused is not sent");
@@ -42,8 +41,8 @@ async fn sent(protocol: Protocol, request: &ChatRequest) -> Result<[Sent; 2], Ll
     Ok(seen.try_into().expect("one request a call"))
 }
 
-async fn refusal(protocol: Protocol, request: &ChatRequest) -> String {
-    let error = sent(protocol, request).await.expect_err("a refusal");
+async fn refusal(api: Api, request: &ChatRequest) -> String {
+    let error = sent(api, request).await.expect_err("a refusal");
     assert_eq!(error.category(), ErrorCategory::InvalidRequest, "{error}");
     error.to_string()
 }
@@ -83,7 +82,7 @@ async fn anthropic_is_asked_in_its_words() {
     let mut request = conversation(&json!([thought]).to_string());
     request.extra.insert("service_tier".into(), json!("auto"));
     request.extra.insert("tool_choice".into(), json!({"type": "any"}));
-    let [plain, streamed] = sent(Protocol::Anthropic, &request).await.expect("requests");
+    let [plain, streamed] = sent(Api::Anthropic, &request).await.expect("requests");
     assert_eq!(plain.path, "/v1/messages");
     assert_eq!(plain.headers["x-api-key"], KEY);
     assert_eq!(plain.headers["anthropic-version"], "2023-06-01");
@@ -117,7 +116,7 @@ async fn anthropic_is_asked_in_its_words() {
 async fn gemini_is_asked_in_its_words() {
     let mut request = conversation("c2ln");
     request.extra.insert("safetySettings".into(), json!([]));
-    let [plain, streamed] = sent(Protocol::Gemini, &request).await.expect("requests");
+    let [plain, streamed] = sent(Api::Gemini, &request).await.expect("requests");
     assert_eq!(plain.path, "/v1/models/model-1:generateContent");
     assert_eq!(streamed.path, "/v1/models/model-1:streamGenerateContent?alt=sse");
     assert_eq!(plain.headers["x-goog-api-key"], KEY);
@@ -152,13 +151,13 @@ async fn gemini_is_asked_in_its_words() {
 #[tokio::test]
 async fn a_signature_of_another_provider_stays_here() {
     let reasoning = r#"{"type":"reasoning","encrypted_content":"gAAAA"}"#;
-    for (protocol, signature) in [
-        (Protocol::Anthropic, "c2ln"),
-        (Protocol::Anthropic, reasoning),
-        (Protocol::Gemini, "[{}]"),
-        (Protocol::Gemini, reasoning),
+    for (api, signature) in [
+        (Api::Anthropic, "c2ln"),
+        (Api::Anthropic, reasoning),
+        (Api::Gemini, "[{}]"),
+        (Api::Gemini, reasoning),
     ] {
-        let [plain, _] = sent(protocol, &conversation(signature)).await.expect("requests");
+        let [plain, _] = sent(api, &conversation(signature)).await.expect("requests");
         assert!(
             !plain.body.to_string().contains(&signature.replace('"', "\\\"")),
             "{}",
@@ -180,7 +179,7 @@ async fn ids_that_anthropic_refuses_become_some_that_it_takes() {
         request.messages.push(called);
         request.messages.extend(results);
     }
-    let [plain, _] = sent(Protocol::Anthropic, &request).await.expect("requests");
+    let [plain, _] = sent(Api::Anthropic, &request).await.expect("requests");
     let ids = |turn: usize, name: &str| -> Vec<String> {
         let parts = plain.body["messages"][turn]["content"].as_array().expect("parts");
         parts.iter().map(|part| part[name].as_str().expect("an id").to_owned()).collect()
@@ -190,16 +189,95 @@ async fn ids_that_anthropic_refuses_become_some_that_it_takes() {
     assert_eq!(ids(2, "tool_use_id"), first);
     // Gemini's stand-ins begin anew in each turn, and Anthropic takes no id twice.
     let second = ids(3, "id");
-    assert_eq!(second, ["call_weather_0_6", "toolu_1", "call_weather_1_6"]);
+    assert_eq!(second, ["call_weather_0_6", "toolu_1_6", "call_weather_1_6"]);
     assert_eq!(ids(4, "tool_use_id"), second);
 }
 
 #[tokio::test]
+async fn calls_with_empty_or_equal_ids_get_ids_of_their_own_and_results_follow() {
+    let mut called = Message::assistant("");
+    called.tool_calls = [("", "a"), ("", "b"), ("same", "c"), ("same", "d")]
+        .map(|(id, name)| ToolCall { id: id.into(), name: name.into(), ..ToolCall::default() })
+        .into();
+    let mut request = ask("hi");
+    request.messages.push(called);
+    for (id, said) in [("", "A"), ("same", "C"), ("", "B"), ("same", "D")] {
+        request.messages.push(Message::tool(id, said));
+    }
+
+    let [plain, _] = sent(Api::Anthropic, &request).await.expect("requests");
+    let parts = |turn: usize| plain.body["messages"][turn]["content"].as_array().expect("parts");
+    let called: Vec<_> =
+        parts(1).iter().map(|part| (part["name"].clone(), part["id"].clone())).collect();
+    let expected = [("a", "call_2"), ("b", "call_2_2"), ("c", "same"), ("d", "same_2")];
+    assert_eq!(called, expected.map(|(name, id)| (json!(name), json!(id))));
+    let results: Vec<_> = parts(2)
+        .iter()
+        .map(|part| (part["content"].clone(), part["tool_use_id"].clone()))
+        .collect();
+    let expected = [("A", "call_2"), ("C", "same"), ("B", "call_2_2"), ("D", "same_2")];
+    assert_eq!(results, expected.map(|(said, id)| (json!(said), json!(id))));
+
+    // Gemini matches calls without ids by their order, and wants the name of the tool.
+    let [plain, _] = sent(Api::Gemini, &request).await.expect("requests");
+    let results = plain.body["contents"][2]["parts"].as_array().expect("parts").iter();
+    let results: Vec<_> = results
+        .map(|part| &part["functionResponse"])
+        .map(|said| (said["name"].clone(), said["response"]["content"].clone(), said.get("id")))
+        .collect();
+    let same = json!("same");
+    let expected =
+        [("a", "A", None), ("c", "C", Some(&same)), ("b", "B", None), ("d", "D", Some(&same))];
+    assert_eq!(results, expected.map(|(name, said, id)| (json!(name), json!(said), id)));
+}
+
+#[tokio::test]
+async fn arguments_that_are_no_object_go_back_as_the_model_wrote_them() {
+    for (wrote, expected) in [
+        ("{\"city\": \"Be", json!({"malformed": "{\"city\": \"Be"})),
+        ("[1]", json!({"malformed": "[1]"})),
+        (" ", json!({})),
+    ] {
+        let mut request = conversation("");
+        request.messages[3].tool_calls[1].arguments = wrote.into();
+        let [plain, _] = sent(Api::Anthropic, &request).await.expect("requests");
+        assert_eq!(plain.body["messages"][2]["content"][2]["input"], expected);
+        let [plain, _] = sent(Api::Gemini, &request).await.expect("requests");
+        let call = &plain.body["contents"][2]["parts"][2]["functionCall"];
+        assert_eq!(call["args"], expected);
+    }
+}
+
+#[tokio::test]
+async fn without_a_limit_anthropic_is_asked_for_the_most_that_the_model_can() {
+    for (model, limit) in [("claude-opus-4-1", 32_000), ("claude-sonnet-5-5", 128_000)] {
+        let mut request = ask("hi");
+        request.model = model.into();
+        let [plain, _] = sent(Api::Anthropic, &request).await.expect("requests");
+        assert_eq!(plain.body["max_tokens"], limit, "{model}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_call_of_a_turn_of_gemini_3_has_a_signature_or_says_that_there_is_none() {
+    for (model, signature) in
+        [("gemini-3-pro", Some("skip_thought_signature_validator")), ("gemini-2.5-pro", None)]
+    {
+        let mut request = conversation("[{}]");
+        request.model = model.into();
+        let [plain, _] = sent(Api::Gemini, &request).await.expect("requests");
+        let parts = &plain.body["contents"][2]["parts"];
+        assert_eq!(parts[1].get("thoughtSignature"), signature.map(|said| json!(said)).as_ref());
+        assert_eq!(parts[2].get("thoughtSignature"), None);
+    }
+}
+
+#[tokio::test]
 async fn an_assistant_that_said_nothing_is_left_out() {
-    for (protocol, list) in [(Protocol::Anthropic, "messages"), (Protocol::Gemini, "contents")] {
+    for (api, list) in [(Api::Anthropic, "messages"), (Api::Gemini, "contents")] {
         let mut request = ask("hi");
         request.messages.extend([Message::assistant(""), Message::user("Are you there?")]);
-        let [plain, _] = sent(protocol, &request).await.expect("requests");
+        let [plain, _] = sent(api, &request).await.expect("requests");
         let turns = plain.body[list].as_array().expect("turns");
         assert!(turns.iter().all(|turn| turn["role"] == "user"), "{}", plain.body);
         assert_eq!(turns.len(), 2, "{}", plain.body);
@@ -211,7 +289,7 @@ async fn a_model_whose_name_ends_like_an_effort_keeps_it_and_asks_for_none() {
     for name in ["claude-next-high", "claude-next", "odd::claude-max"] {
         let mut request = ask("hi");
         request.model = name.into();
-        let [plain, _] = sent(Protocol::Anthropic, &request).await.expect("requests");
+        let [plain, _] = sent(Api::Anthropic, &request).await.expect("requests");
         assert_eq!(plain.body["model"], name);
         for effort in ["thinking", "output_config"] {
             assert!(plain.body.get(effort).is_none(), "{name}: {}", plain.body);
@@ -219,7 +297,7 @@ async fn a_model_whose_name_ends_like_an_effort_keeps_it_and_asks_for_none() {
     }
     let mut request = ask("hi");
     request.model = "gemini-3-pro-high".into();
-    let [plain, _] = sent(Protocol::Gemini, &request).await.expect("requests");
+    let [plain, _] = sent(Api::Gemini, &request).await.expect("requests");
     assert_eq!(plain.path, "/v1/models/gemini-3-pro-high:generateContent");
     assert!(plain.body.get("generationConfig").is_none(), "{}", plain.body);
 }
@@ -229,7 +307,7 @@ async fn an_object_of_the_caller_is_completed_and_wins() {
     let mut request = conversation("");
     request.extra.insert("generationConfig".into(), json!({"topK": 4, "temperature": 1.5}));
     request.extra.insert("stream".into(), json!(true));
-    let [plain, _] = sent(Protocol::Gemini, &request).await.expect("requests");
+    let [plain, _] = sent(Api::Gemini, &request).await.expect("requests");
     let config = &plain.body["generationConfig"];
     assert_eq!((&config["topK"], &config["temperature"]), (&json!(4), &json!(1.5)));
     assert_eq!((&config["maxOutputTokens"], plain.body.get("stream")), (&json!(9), None));
@@ -237,7 +315,7 @@ async fn an_object_of_the_caller_is_completed_and_wins() {
 
     request.extra.clear();
     request.extra.insert("output_config".into(), json!({"effort": "low"}));
-    let [plain, _] = sent(Protocol::Anthropic, &request).await.expect("requests");
+    let [plain, _] = sent(Api::Anthropic, &request).await.expect("requests");
     assert_eq!(plain.body["output_config"]["effort"], "low");
     assert_eq!(plain.body["output_config"]["format"]["type"], "json_schema");
 }
@@ -247,10 +325,10 @@ async fn a_picture_at_a_url_is_passed_on() {
     let mut request = ask("");
     request.messages =
         vec![Message::user("?").with_image(Image::from_url("https://e.org/a.PNG?x=1"))];
-    let [plain, _] = sent(Protocol::Anthropic, &request).await.expect("requests");
+    let [plain, _] = sent(Api::Anthropic, &request).await.expect("requests");
     let source = json!({"type": "url", "url": "https://e.org/a.PNG?x=1"});
     assert_eq!(plain.body["messages"][0]["content"][1], json!({"type": "image", "source": source}));
-    let [plain, _] = sent(Protocol::Gemini, &request).await.expect("requests");
+    let [plain, _] = sent(Api::Gemini, &request).await.expect("requests");
     let file = json!({"mime_type": "image/png", "file_uri": "https://e.org/a.PNG?x=1"});
     assert_eq!(plain.body["contents"][0]["parts"][1], json!({"file_data": file}));
 }
@@ -260,42 +338,34 @@ async fn what_cannot_be_passed_on_is_refused_by_name() {
     let picture = Image::from_url("https://e.org/picture");
     let mut request = ask("hi");
     request.messages.push(Message::user("?").with_image(picture.clone()));
-    let said = refusal(Protocol::Gemini, &request).await;
+    let said = refusal(Api::Gemini, &request).await;
     assert!(said.contains("media type of the picture at \"https://e.org/picture\""), "{said}");
 
     let mut request = ask("hi");
     request.model = "models/x?key=1".into();
-    let said = refusal(Protocol::Gemini, &request).await;
+    let said = refusal(Api::Gemini, &request).await;
     assert_eq!(said, "\"models/x?key=1\" is no name of a Gemini model");
 
-    for protocol in BOTH {
+    for api in BOTH {
         let mut request = ask("hi");
         request.messages.push(Message::assistant("see").with_image(picture.clone()));
-        let said = refusal(protocol, &request).await;
+        let said = refusal(api, &request).await;
         assert_eq!(said, "a picture goes with a message of the user, not of the assistant");
 
         let mut request = conversation("");
-        request.messages[3].tool_calls[1].arguments = "{\"city\": \"Be".into();
-        let said = refusal(protocol, &request).await;
-        assert_eq!(
-            said,
-            "the arguments of the call \"c2\" of the tool \"weather\" are no JSON object"
-        );
-
-        let mut request = conversation("");
         request.messages[4].tool_call_id = None;
-        let said = refusal(protocol, &request).await;
+        let said = refusal(api, &request).await;
         assert_eq!(said, "the result of a tool names no call in tool_call_id");
 
         let mut request = conversation("");
         request.messages[1].tool_calls = vec![ToolCall::default()];
-        let said = refusal(protocol, &request).await;
+        let said = refusal(api, &request).await;
         assert_eq!(said, "tools are called by the assistant, not by the user");
 
         let mut request = ask("hi");
         let picture = Image::from_url("data:image/png,%89PNG");
         request.messages.push(Message::user("?").with_image(picture));
-        let said = refusal(protocol, &request).await;
+        let said = refusal(api, &request).await;
         assert_eq!(said, "a picture in a data: URL must be of the form data:TYPE;base64,DATA");
     }
 }

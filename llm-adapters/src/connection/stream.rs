@@ -1,4 +1,4 @@
-//! A streamed answer, frame by frame, as [`StreamEvent`]s: what both APIs have in common.
+//! A streamed answer, frame by frame, as [`StreamEvent`]s: what all APIs have in common.
 //! Invariant: ends with exactly one `End` or one error; bytes that end before the answer is whole are
 //! a broken connection. Nothing runs once it is dropped.
 
@@ -9,9 +9,8 @@ use prompt_engine_core::{ChatReply, LlmError, StreamEvent};
 use serde_json::Value;
 
 use super::answer::{Answer, Head, MAX_BYTES};
-use super::connection::Api;
-use super::error;
 use super::sse::{Event, Parser};
+use super::{Api, Facts, error};
 use crate::http::{self, Limits};
 use crate::json::{has_error, text};
 
@@ -19,39 +18,39 @@ use crate::json::{has_error, text};
 const MAX_STREAM_BYTES: usize = 4 * MAX_BYTES;
 
 /// Puts a reply together from the frames of a stream.
-pub(super) trait Frames: Default + Send + 'static {
-    /// Takes in a frame that reports no error. What is to be seen of it goes to the end of `ready`.
-    fn take(
-        &mut self,
-        frame: &Frame<'_>,
-        head: &Head,
-        ready: &mut VecDeque<StreamEvent>,
-    ) -> Result<Step, LlmError>;
+pub(crate) trait Frames: Default + Send + 'static {
+    /// Takes in a frame that reports no error.
+    fn take(&mut self, frame: &Frame<'_>, head: &Head) -> Result<Step, LlmError>;
+
+    /// What is known so far, its id and its model at least.
+    fn facts(&self) -> &Facts;
 
     /// The reply, where what was taken in is whole.
     fn finish(&mut self, end: End, head: &Head) -> Option<ChatReply>;
 }
 
 /// One frame: a JSON value, its text, and its event's name, empty if it has none.
-pub(super) struct Frame<'f> {
-    pub(super) name: &'f str,
-    pub(super) raw: &'f str,
-    pub(super) value: &'f Value,
+pub(crate) struct Frame<'f> {
+    pub(crate) name: &'f str,
+    #[cfg_attr(not(feature = "openai"), allow(dead_code, reason = "only a cost is read from it"))]
+    pub(crate) raw: &'f str,
+    pub(crate) value: &'f Value,
 }
 
-/// How an answer stands after a frame.
-pub(super) enum Step {
-    /// It goes on.
-    More,
-    /// It goes on, and the model has said something.
-    Token,
-    /// It is whole.
-    Whole,
+/// What a frame brought.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Step {
+    /// Text for the caller.
+    pub(crate) text: String,
+    /// Whether the model made anything: text, a thought, a part of a tool call.
+    pub(crate) token: bool,
+    /// Whether nothing follows.
+    pub(crate) last: bool,
 }
 
 /// What a stream ended with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
     /// A frame that says so.
     Said,
     /// The end of the bytes.
@@ -59,7 +58,7 @@ pub(super) enum End {
 }
 
 /// The events of `answer`.
-pub(super) fn events<A: Api>(
+pub(crate) fn events<A: Api>(
     answer: Answer,
     limits: Limits,
 ) -> impl Stream<Item = Result<StreamEvent, LlmError>> + Send + 'static {
@@ -111,7 +110,10 @@ impl<A: Api> Reader<A> {
                 None => self.read_more(&mut answer).await,
             };
             match reply {
-                Ok(Some(reply)) => self.ready.push_back(StreamEvent::End(Box::new(reply))),
+                Ok(Some(reply)) => {
+                    self.begin();
+                    self.ready.push_back(StreamEvent::End(Box::new(reply)));
+                }
                 Ok(None) => self.answer = Some(answer),
                 Err(error) => return Some(Err(answer.head.mark(error))),
             }
@@ -177,21 +179,14 @@ impl<A: Api> Reader<A> {
     }
 
     fn take_whole(&mut self, body: &[u8], head: &Head) -> Result<ChatReply, LlmError> {
-        let reply = A::reply(&String::from_utf8_lossy(body), head)?;
+        let reply = super::read::<A>(&String::from_utf8_lossy(body), head)?;
         let id = text(&reply.metadata, "id").map(str::to_owned);
+        self.started = true;
         self.ready.push_back(StreamEvent::Started { model: reply.model.clone(), id });
         if let Some(text) = reply.content.clone().filter(|text| !text.is_empty()) {
             self.ready.push_back(StreamEvent::Text(text));
         }
         Ok(reply)
-    }
-
-    /// Says that there is a first token, where no text of it does.
-    fn speak(&mut self) {
-        let text = self.ready.iter().any(|event| matches!(event, StreamEvent::Text(_)));
-        if !std::mem::replace(&mut self.spoke, true) && !text {
-            self.ready.push_back(StreamEvent::Token);
-        }
     }
 
     /// The reply, once `event` makes it whole.
@@ -214,17 +209,28 @@ impl<A: Api> Reader<A> {
         if frame.name == "error" || event.name == "error" || has_error(&value) {
             return Err(error::from_value(&value, head));
         }
-        let step = self.frames.take(&frame, head, &mut self.ready)?;
-        self.started |= !self.ready.is_empty();
-        if !matches!(step, Step::More) {
+        let Step { text, token, last } = self.frames.take(&frame, head)?;
+        let facts = self.frames.facts();
+        if token || last || facts.id.is_some() || facts.model.is_some() {
+            self.begin();
+        }
+        if token || last {
             self.limits = self.limits.after_first_token();
         }
-        if matches!(step, Step::Token) {
-            self.speak();
+        if token && !std::mem::replace(&mut self.spoke, true) && text.is_empty() {
+            self.ready.push_back(StreamEvent::Token);
         }
-        Ok(match step {
-            Step::Whole => self.frames.finish(End::Said, head),
-            Step::More | Step::Token => None,
-        })
+        if !text.is_empty() {
+            self.ready.push_back(StreamEvent::Text(text));
+        }
+        Ok(if last { self.frames.finish(End::Said, head) } else { None })
+    }
+
+    fn begin(&mut self) {
+        if !std::mem::replace(&mut self.started, true) {
+            let Facts { id, model, .. } = self.frames.facts();
+            let (model, id) = (model.clone(), id.clone());
+            self.ready.push_back(StreamEvent::Started { model, id });
+        }
     }
 }

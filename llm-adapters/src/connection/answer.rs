@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::http::{self, Redactor};
 
 /// The most bytes of an answer that is read whole, and of one frame of a stream.
-pub(super) const MAX_BYTES: usize = 64 << 20;
+pub(crate) const MAX_BYTES: usize = 64 << 20;
 
 /// Where servers write the id of a request, for their support to find it: OpenAI and most, Azure,
 /// Anthropic.
@@ -16,25 +16,25 @@ const REQUEST_ID: [&str; 3] = ["x-request-id", "apim-request-id", "request-id"];
 
 /// What stands before the body of an answer, and what must not be shown of the request.
 #[derive(Debug, Default)]
-pub(super) struct Head {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) redactor: Redactor,
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) redactor: Redactor,
 }
 
 impl Head {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         http::header(&self.headers, name)
     }
 
     /// The id of the request as the field of metadata that it becomes.
-    pub(super) fn request_id(&self) -> Option<(String, Value)> {
+    pub(crate) fn request_id(&self) -> Option<(String, Value)> {
         let id = REQUEST_ID.iter().find_map(|name| self.header(name))?;
         Some(("request_id".to_owned(), self.redactor.text(id).into()))
     }
 
     /// The same error with the id of the request, unless it has metadata.
-    pub(super) fn mark(&self, error: LlmError) -> LlmError {
+    pub(crate) fn mark(&self, error: LlmError) -> LlmError {
         match self.request_id() {
             Some(id) if error.metadata().is_null() => {
                 error.with_metadata(Value::Object(Map::from_iter([id])))
@@ -45,30 +45,30 @@ impl Head {
 }
 
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) head: Head,
+pub(crate) struct Answer {
+    pub(crate) head: Head,
     body: Response,
 }
 
 impl Answer {
-    pub(super) fn new(mut response: Response, redactor: Redactor) -> Self {
+    pub(crate) fn new(mut response: Response, redactor: Redactor) -> Self {
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         Self { head: Head { status, headers, redactor }, body: response }
     }
 
-    pub(super) fn is_success(&self) -> bool {
+    pub(crate) fn is_success(&self) -> bool {
         self.body.status().is_success()
     }
 
     /// The next bytes of the body; `None` at its end.
-    pub(super) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, LlmError> {
+    pub(crate) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, LlmError> {
         let chunk = self.body.chunk().await;
         chunk.map_err(|source| http::failed(source, self.body.url().as_str()))
     }
 
     /// What is left of the body.
-    pub(super) async fn text(&mut self) -> Result<String, LlmError> {
+    pub(crate) async fn text(&mut self) -> Result<String, LlmError> {
         let mut bytes = Vec::new();
         while let Some(chunk) = self.chunk().await? {
             bytes.extend_from_slice(chunk.as_ref());

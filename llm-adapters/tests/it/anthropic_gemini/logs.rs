@@ -52,8 +52,8 @@ async fn nothing_that_a_server_says_is_logged() {
         (StatusCode::OK, "event: odd\ndata: {\"type\": \"odd\", \"text\": \"h0n-t3r\"}\n\n"),
     ] {
         let url = serve(move |_, _| answer).await;
-        for protocol in BOTH {
-            let client = client(protocol, &url);
+        for api in BOTH {
+            let client = client(api, &url);
             let _whatever_it_says = client.chat(&ask("hi")).await;
             let _whatever_it_says = drain(&client, &ask("hi")).await;
         }

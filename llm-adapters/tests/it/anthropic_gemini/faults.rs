@@ -1,4 +1,4 @@
-//! What goes wrong between us and a server, plain and streamed, as both protocols have it:
+//! What goes wrong between us and a server, plain and streamed, as both APIs have it:
 //! each has its category, none hangs, and none costs a second request.
 
 use std::convert::Infallible;
@@ -11,57 +11,27 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Redirect};
 use futures::StreamExt;
 use prompt_engine_core::{ErrorCategory, LlmClient, LlmError, StreamEvent};
-use prompt_engine_llm::{GenAi, Protocol};
+use prompt_engine_llm::{Anthropic, Gemini};
 use serde_json::{Value, json};
 
-use super::{BOTH, KEY, ask, assert_dropping_ends, client, drain, serve, serve_router};
+use super::{
+    Api, BOTH, KEY, ask, assert_dropping_ends, begun, client, drain, events, limited, serve,
+    serve_router, whole,
+};
+
+const LONG: Duration = Duration::from_secs(600);
 
 /// The errors of a plain call and of a streamed one, each of which must end within ten seconds.
-async fn both_errors(client: &GenAi) -> [(Vec<String>, LlmError); 2] {
+async fn both_errors(client: &Arc<dyn LlmClient>) -> [(Vec<String>, LlmError); 2] {
     let calls = async {
         let plain = client.chat(&ask("hi")).await.expect_err("an error");
         let streamed = drain(client, &ask("hi")).await.expect_err("an error");
         [(Vec::new(), plain), streamed]
     };
     tokio::time::timeout(Duration::from_secs(10), calls).await.expect("no call hangs")
-}
-
-/// The first part of a stream that says `Hel` and goes on.
-fn begun(protocol: Protocol) -> String {
-    match protocol {
-        Protocol::Anthropic => [
-            ("message_start", json!({"type": "message_start", "message": {"id": "m1",
-                "model": "claude", "content": [], "usage": {"input_tokens": 3, "output_tokens": 1}}})),
-            ("content_block_start", json!({"type": "content_block_start", "index": 0,
-                "content_block": {"type": "text", "text": ""}})),
-            ("content_block_delta", json!({"type": "content_block_delta", "index": 0,
-                "delta": {"type": "text_delta", "text": "Hel"}})),
-        ]
-        .map(|(name, data)| format!("event: {name}\ndata: {data}\n\n"))
-        .concat(),
-        Protocol::Gemini => {
-            let data = json!({"candidates": [{"content": {"parts": [{"text": "Hel"}]}}],
-                "modelVersion": "gemini", "responseId": "r1"});
-            format!("data: {data}\n\n")
-        }
-    }
-}
-
-fn whole(protocol: Protocol) -> Value {
-    match protocol {
-        Protocol::Anthropic => json!({"id": "m1", "type": "message", "model": "claude",
-            "content": [{"type": "text", "text": "Hello"}], "stop_reason": "end_turn",
-            "usage": {"input_tokens": 3, "output_tokens": 2}}),
-        Protocol::Gemini => json!({"candidates": [{"content": {"parts": [{"text": "Hello"}]},
-            "finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 3}}),
-    }
-}
-
-fn events(body: Body) -> Response {
-    ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
 }
 
 /// Answers two requests, the plain one first, with bytes that end before the length that was promised.
@@ -103,13 +73,13 @@ async fn every_refusal_has_its_category_and_costs_one_request() {
         (503, "api_error_of_a_proxy", "UNAVAILABLE", C::Overloaded),
         (529, "overloaded_error", "ODD", C::Overloaded),
     ];
-    for protocol in BOTH {
+    for api in BOTH {
         for (status, kind, name, category) in cases {
-            let (body, code) = match protocol {
-                Protocol::Anthropic => {
+            let (body, code) = match api {
+                Api::Anthropic => {
                     (json!({"type": "error", "error": {"type": kind, "message": "No."}}), kind)
                 }
-                Protocol::Gemini => {
+                Api::Gemini => {
                     (json!({"error": {"code": status, "status": name, "message": "No."}}), name)
                 }
             };
@@ -122,8 +92,8 @@ async fn every_refusal_has_its_category_and_costs_one_request() {
                 (status, headers, axum::Json(body.clone()))
             })
             .await;
-            for (texts, error) in both_errors(&client(protocol, &url)).await {
-                let shown = format!("{protocol:?} {status}: {error:?}");
+            for (texts, error) in both_errors(&client(api, &url)).await {
+                let shown = format!("{api:?} {status}: {error:?}");
                 assert!(texts.is_empty(), "{shown}");
                 assert_eq!((error.category(), error.message()), (category, "No."), "{shown}");
                 assert_eq!(error.http_status(), Some(status), "{shown}");
@@ -131,7 +101,7 @@ async fn every_refusal_has_its_category_and_costs_one_request() {
                 assert_eq!(error.retry_after(), Some(Duration::from_secs(7)), "{shown}");
                 assert_eq!(error.metadata()["request_id"], "req_1", "{shown}");
             }
-            assert_eq!(requests.load(Ordering::Relaxed), 2, "{protocol:?} {status}");
+            assert_eq!(requests.load(Ordering::Relaxed), 2, "{api:?} {status}");
         }
     }
 }
@@ -139,8 +109,8 @@ async fn every_refusal_has_its_category_and_costs_one_request() {
 #[tokio::test]
 async fn a_server_that_never_answers_times_out() {
     let url = serve_router(Router::new().fallback(std::future::pending::<StatusCode>)).await;
-    for protocol in BOTH {
-        let client = client(protocol, &url).with_timeout(Duration::from_millis(150));
+    for api in BOTH {
+        let client = limited(api, &url, Duration::from_millis(150), LONG);
         for (_, error) in both_errors(&client).await {
             assert_eq!(error.category(), ErrorCategory::Timeout, "{error}");
             assert_eq!(error.to_string(), "no complete answer from the model within 150ms");
@@ -150,15 +120,15 @@ async fn a_server_that_never_answers_times_out() {
 
 #[tokio::test]
 async fn a_first_token_that_does_not_come_times_out_and_a_plain_call_has_none() {
-    for protocol in BOTH {
+    for api in BOTH {
         let url = serve(move |uri, body| match is_streamed(&uri, &body) {
             true => {
                 events(Body::from_stream(futures::stream::pending::<Result<String, Infallible>>()))
             }
-            false => axum::Json(whole(protocol)).into_response(),
+            false => axum::Json(whole(api)).into_response(),
         })
         .await;
-        let client = client(protocol, &url).with_first_token_timeout(Duration::from_millis(150));
+        let client = limited(api, &url, LONG, Duration::from_millis(150));
         let (_, error) = drain(&client, &ask("hi")).await.expect_err("an error");
         assert_eq!(error.category(), ErrorCategory::Timeout);
         assert_eq!(error.to_string(), "no first token from the model within 150ms");
@@ -169,15 +139,13 @@ async fn a_first_token_that_does_not_come_times_out_and_a_plain_call_has_none() 
 
 #[tokio::test]
 async fn a_stream_that_stalls_after_its_first_token_has_the_rest_of_the_time() {
-    for protocol in BOTH {
+    for api in BOTH {
         let url = serve(move |_, _| {
-            let parts = futures::stream::iter([Ok::<_, Infallible>(begun(protocol))]);
+            let parts = futures::stream::iter([Ok::<_, Infallible>(begun(api))]);
             events(Body::from_stream(parts.chain(futures::stream::pending())))
         })
         .await;
-        let client = client(protocol, &url)
-            .with_first_token_timeout(Duration::from_millis(300))
-            .with_timeout(Duration::from_millis(600));
+        let client = limited(api, &url, Duration::from_millis(600), Duration::from_millis(300));
         let (texts, error) = drain(&client, &ask("hi")).await.expect_err("an error");
         assert_eq!(texts, ["Hel"]);
         assert_eq!(error.to_string(), "no complete answer from the model within 600ms");
@@ -187,9 +155,9 @@ async fn a_stream_that_stalls_after_its_first_token_has_the_rest_of_the_time() {
 #[tokio::test]
 async fn the_first_token_is_told_of_once_where_it_is_no_text() {
     use StreamEvent::{Started, Text, Token};
-    for protocol in BOTH {
-        let thought = match protocol {
-            Protocol::Anthropic => {
+    for api in BOTH {
+        let thought = match api {
+            Api::Anthropic => {
                 let start = json!({"type": "message_start", "message": {"id": "m1"}});
                 let block = json!({"type": "content_block_start", "index": 1,
                     "content_block": {"type": "thinking", "thinking": "hm"}});
@@ -197,31 +165,31 @@ async fn the_first_token_is_told_of_once_where_it_is_no_text() {
                     "delta": {"type": "thinking_delta", "thinking": "!"}});
                 format!("data: {start}\n\ndata: {block}\n\ndata: {delta}\n\n")
             }
-            Protocol::Gemini => {
+            Api::Gemini => {
                 let part = json!({"text": "hm", "thought": true});
                 let data = json!({"candidates": [{"content": {"parts": [part]}}]});
                 format!("data: {data}\n\ndata: {data}\n\n")
             }
         };
         for (body, silent) in
-            [(thought.clone() + &begun(protocol), true), (begun(protocol) + &thought, false)]
+            [(thought.clone() + &begun(api), true), (begun(api) + &thought, false)]
         {
             let url = serve(move |_, _| events(Body::from(body.clone()))).await;
-            let stream = client(protocol, &url).stream(&ask("hi")).await.expect("a stream");
+            let stream = client(api, &url).stream(&ask("hi")).await.expect("a stream");
             let seen: Vec<_> = stream.filter_map(async |event| event.ok()).collect().await;
             let tokens = seen.iter().filter(|event| matches!(event, Token)).count();
-            assert_eq!(tokens, usize::from(silent), "{protocol:?}: {seen:?}");
-            assert!(matches!(seen[0], Started { .. }), "{protocol:?}: {seen:?}");
-            assert!(matches!(seen[usize::from(silent) + 1], Text(_)), "{protocol:?}: {seen:?}");
+            assert_eq!(tokens, usize::from(silent), "{api:?}: {seen:?}");
+            assert!(matches!(seen[0], Started { .. }), "{api:?}: {seen:?}");
+            assert!(matches!(seen[usize::from(silent) + 1], Text(_)), "{api:?}: {seen:?}");
         }
     }
 }
 
 #[tokio::test]
 async fn bytes_that_break_off_are_a_network_error_and_what_was_streamed_is_kept() {
-    for protocol in BOTH {
-        let url = break_off(r#"{"content": [{"ty"#, begun(protocol));
-        let [(_, plain), (texts, streamed)] = both_errors(&client(protocol, &url)).await;
+    for api in BOTH {
+        let url = break_off(r#"{"content": [{"ty"#, begun(api));
+        let [(_, plain), (texts, streamed)] = both_errors(&client(api, &url)).await;
         for error in [plain, streamed] {
             assert_eq!(error.category(), ErrorCategory::Network, "{error}");
             assert_eq!(error.to_string(), "the connection closed before the answer was whole");
@@ -232,11 +200,10 @@ async fn bytes_that_break_off_are_a_network_error_and_what_was_streamed_is_kept(
 
 #[tokio::test]
 async fn a_stream_that_ends_cleanly_but_early_is_a_network_error() {
-    for protocol in BOTH {
+    for api in BOTH {
         for rest in ["", "data: {\"type\": \"content_bl"] {
-            let url = serve(move |_, _| events(Body::from(begun(protocol) + rest))).await;
-            let (texts, error) =
-                drain(&client(protocol, &url), &ask("hi")).await.expect_err("an error");
+            let url = serve(move |_, _| events(Body::from(begun(api) + rest))).await;
+            let (texts, error) = drain(&client(api, &url), &ask("hi")).await.expect_err("an error");
             assert_eq!(
                 (texts.concat().as_str(), error.category()),
                 ("Hel", ErrorCategory::Network)
@@ -247,18 +214,18 @@ async fn a_stream_that_ends_cleanly_but_early_is_a_network_error() {
 
 #[tokio::test]
 async fn a_finish_reason_makes_a_stream_whole() {
-    for protocol in BOTH {
-        let last = match protocol {
-            Protocol::Anthropic => {
+    for api in BOTH {
+        let last = match api {
+            Api::Anthropic => {
                 json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"},
                 "usage": {"output_tokens": 5}})
             }
-            Protocol::Gemini => json!({"candidates": [{"finishReason": "end_turn"}],
+            Api::Gemini => json!({"candidates": [{"finishReason": "end_turn"}],
                 "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 5}}),
         };
         let rest = format!("event: message_delta\ndata: {last}\n\n");
-        let url = serve(move |_, _| events(Body::from(begun(protocol) + &rest))).await;
-        let (_, reply) = drain(&client(protocol, &url), &ask("hi")).await.expect("a stream");
+        let url = serve(move |_, _| events(Body::from(begun(api) + &rest))).await;
+        let (_, reply) = drain(&client(api, &url), &ask("hi")).await.expect("a stream");
         assert_eq!(reply.content.as_deref(), Some("Hel"));
         assert_eq!(reply.finish_reason.as_deref(), Some("end_turn"));
         assert_eq!(reply.tokens.map(|tokens| (tokens.input, tokens.output)), Some((3, 5)));
@@ -276,24 +243,23 @@ async fn a_stream_without_usage_has_no_tokens() {
         .map(|frame| format!("event: {}\ndata: {frame}\n\n", frame["type"].as_str().unwrap_or("")))
         .concat();
     let url = serve(move |_, _| events(Body::from(body.clone()))).await;
-    let client_of_anthropic = client(Protocol::Anthropic, &url);
+    let client_of_anthropic = client(Api::Anthropic, &url);
     let (_, reply) = drain(&client_of_anthropic, &ask("hi")).await.expect("a stream");
     assert_eq!((reply.tokens, reply.content), (None, None));
 
     let frame = json!({"candidates": [{"finishReason": "STOP"}]});
     let url = serve(move |_, _| events(Body::from(format!("data: {frame}\n\n")))).await;
-    let (_, reply) = drain(&client(Protocol::Gemini, &url), &ask("hi")).await.expect("a stream");
+    let (_, reply) = drain(&client(Api::Gemini, &url), &ask("hi")).await.expect("a stream");
     assert_eq!(reply.tokens, None);
 }
 
 #[tokio::test]
 async fn a_frame_that_is_no_json_is_a_server_error() {
-    for protocol in BOTH {
+    for api in BOTH {
         for odd in ["<html>", "{\"type\": \"content_bl"] {
             let rest = format!("data: {odd}\n\ndata: {{}}\n\n");
-            let url = serve(move |_, _| events(Body::from(begun(protocol) + &rest))).await;
-            let (texts, error) =
-                drain(&client(protocol, &url), &ask("hi")).await.expect_err("an error");
+            let url = serve(move |_, _| events(Body::from(begun(api) + &rest))).await;
+            let (texts, error) = drain(&client(api, &url), &ask("hi")).await.expect_err("an error");
             assert_eq!((texts.concat().as_str(), error.category()), ("Hel", ErrorCategory::Server));
             assert_eq!(error.to_string(), format!("a frame of the stream is no JSON: {odd}"));
         }
@@ -302,7 +268,7 @@ async fn a_frame_that_is_no_json_is_a_server_error() {
 
 #[tokio::test]
 async fn a_success_that_is_no_answer_is_a_server_error() {
-    for protocol in BOTH {
+    for api in BOTH {
         for (kind, body) in [
             ("text/html", "<html>Sorry</html>"),
             ("application/json", r#"{"content": [{"ty"#),
@@ -310,11 +276,10 @@ async fn a_success_that_is_no_answer_is_a_server_error() {
             ("application/json", "{}"),
         ] {
             let url = serve(move |_, _| ([(header::CONTENT_TYPE, kind)], body)).await;
-            let error = client(protocol, &url).chat(&ask("hi")).await.expect_err(body);
+            let error = client(api, &url).chat(&ask("hi")).await.expect_err(body);
             assert_eq!(error.category(), ErrorCategory::Server, "{body}: {error}");
             assert!(error.to_string().ends_with(body), "{error}");
-            let (_, error) =
-                drain(&client(protocol, &url), &ask("hi")).await.expect_err("an error");
+            let (_, error) = drain(&client(api, &url), &ask("hi")).await.expect_err("an error");
             assert_ne!(error.category(), ErrorCategory::InvalidRequest, "{body}: {error}");
         }
     }
@@ -322,10 +287,10 @@ async fn a_success_that_is_no_answer_is_a_server_error() {
 
 #[tokio::test]
 async fn an_answer_of_another_media_type_is_read_all_the_same() {
-    for protocol in BOTH {
-        let body = whole(protocol).to_string();
+    for api in BOTH {
+        let body = whole(api).to_string();
         let url = serve(move |_, _| ([(header::CONTENT_TYPE, "text/plain")], body.clone())).await;
-        let reply = client(protocol, &url).chat(&ask("hi")).await.expect("a reply");
+        let reply = client(api, &url).chat(&ask("hi")).await.expect("a reply");
         assert_eq!(reply.content.as_deref(), Some("Hello"));
     }
 }
@@ -335,32 +300,32 @@ async fn an_error_inside_a_success_has_its_category() {
     use ErrorCategory as C;
     let cases = [
         (
-            Protocol::Anthropic,
+            Api::Anthropic,
             json!({"type": "error", "error": {"type": "overloaded_error", "message": "No."}}),
             C::Overloaded,
         ),
         (
-            Protocol::Anthropic,
+            Api::Anthropic,
             json!({"type": "error", "error": {"type": "rate_limit_error", "message": "No."}}),
             C::RateLimit,
         ),
         (
-            Protocol::Gemini,
+            Api::Gemini,
             json!({"error": {"code": 503, "message": "No.", "status": "UNAVAILABLE"}}),
             C::Overloaded,
         ),
-        (Protocol::Gemini, json!({"error": {"code": 500, "message": "No."}}), C::Server),
+        (Api::Gemini, json!({"error": {"code": 500, "message": "No."}}), C::Server),
     ];
-    for (protocol, error, category) in cases {
+    for (api, error, category) in cases {
         let url = serve(move |uri, body| match is_streamed(&uri, &body) {
             true => {
                 let rest = format!("event: error\ndata: {error}\n\n");
-                events(Body::from(begun(protocol) + &rest))
+                events(Body::from(begun(api) + &rest))
             }
             false => axum::Json(error.clone()).into_response(),
         })
         .await;
-        let [(_, plain), (texts, streamed)] = both_errors(&client(protocol, &url)).await;
+        let [(_, plain), (texts, streamed)] = both_errors(&client(api, &url)).await;
         assert_eq!(texts, ["Hel"]);
         for error in [plain, streamed] {
             assert_eq!((error.category(), error.message()), (category, "No."), "{error:?}");
@@ -370,7 +335,7 @@ async fn an_error_inside_a_success_has_its_category() {
 
 #[tokio::test]
 async fn no_connection_and_a_closed_one_are_network_errors() {
-    for protocol in BOTH {
+    for api in BOTH {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let closing = std::thread::spawn(move || {
@@ -378,7 +343,7 @@ async fn no_connection_and_a_closed_one_are_network_errors() {
                 drop(listener.accept());
             }
         });
-        for (_, error) in both_errors(&client(protocol, &url)).await {
+        for (_, error) in both_errors(&client(api, &url)).await {
             assert_eq!(error.category(), ErrorCategory::Network, "{error}");
             assert!(
                 error.to_string().ends_with("closed the connection without an answer"),
@@ -386,7 +351,7 @@ async fn no_connection_and_a_closed_one_are_network_errors() {
             );
         }
         closing.join().expect("the listener is gone");
-        for (_, error) in both_errors(&client(protocol, &url)).await {
+        for (_, error) in both_errors(&client(api, &url)).await {
             assert_eq!(error.category(), ErrorCategory::Network, "{error}");
             assert!(error.to_string().starts_with("cannot connect to 127.0.0.1:"), "{error}");
         }
@@ -395,9 +360,9 @@ async fn no_connection_and_a_closed_one_are_network_errors() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    for protocol in BOTH {
+    for api in BOTH {
         let url = serve(|_, _| Redirect::temporary("/elsewhere")).await;
-        for (_, error) in both_errors(&client(protocol, &url)).await {
+        for (_, error) in both_errors(&client(api, &url)).await {
             assert_eq!(error.to_string(), "the server answered HTTP 307 and points to /elsewhere");
         }
     }
@@ -405,7 +370,7 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn a_key_that_the_server_echoes_is_redacted() {
-    for protocol in BOTH {
+    for api in BOTH {
         let router = Router::new().fallback(|headers: HeaderMap| async move {
             let key = ["x-api-key", "x-goog-api-key"].iter().find_map(|name| headers.get(*name));
             let key = key.and_then(|key| key.to_str().ok()).unwrap_or("none");
@@ -413,7 +378,7 @@ async fn a_key_that_the_server_echoes_is_redacted() {
             (StatusCode::UNAUTHORIZED, [("request-id", key.to_owned())], axum::Json(body))
         });
         let url = serve_router(router).await;
-        let client = client(protocol, &url);
+        let client = client(api, &url);
         for (_, error) in both_errors(&client).await {
             assert_eq!(error.to_string(), "no such key: [redacted]");
             let shown = format!("{error:?} {client:?}");
@@ -424,8 +389,11 @@ async fn a_key_that_the_server_echoes_is_redacted() {
 
 #[tokio::test]
 async fn a_key_that_no_header_can_carry_is_an_authentication_error() {
-    for protocol in BOTH {
-        let client = GenAi::new(protocol, "two\nlines".into());
+    for api in BOTH {
+        let client: Arc<dyn LlmClient> = match api {
+            Api::Anthropic => Arc::new(Anthropic::new("two\nlines".into())),
+            Api::Gemini => Arc::new(Gemini::new("two\nlines".into())),
+        };
         for (_, error) in both_errors(&client).await {
             assert_eq!(error.category(), ErrorCategory::Authentication);
         }
@@ -434,16 +402,15 @@ async fn a_key_that_no_header_can_carry_is_an_authentication_error() {
 
 #[tokio::test]
 async fn dropping_a_stream_ends_the_call() {
-    for protocol in BOTH {
-        assert_dropping_ends(begun(protocol), |url| client(protocol, url)).await;
+    for api in BOTH {
+        assert_dropping_ends(begun(api), |url| client(api, url)).await;
     }
 }
 
 #[test]
 fn a_base_url_that_is_none_is_refused_by_name() {
     for url in ["127.0.0.1:8080", "ftp://host/v1", "", "http://", "http://host/v1?key=1"] {
-        let client = GenAi::new(Protocol::Gemini, KEY.into());
-        let error = client.with_base_url(url).expect_err(url);
+        let error = Gemini::new(KEY.into()).with_base_url(url).expect_err(url);
         // A query may hold a key.
         let shown = url.replace("?key=1", "…");
         assert!(error.to_string().starts_with(&format!("{shown:?} is no base URL")), "{error}");

@@ -1,37 +1,70 @@
 //! What `generateContent` answers: one response, or the same in pieces.
 //! Invariant: of several candidates, which are asked for with `candidateCount`, that of index 0 is the answer.
 
-use prompt_engine_core::{ChatReply, TokenCounts, ToolCall};
+use prompt_engine_core::{ChatReply, LlmError, TokenCounts, ToolCall};
 use serde_json::{Value, json};
 
-use super::reply::{Draft, Reader, Step};
+use super::stand_in;
+use crate::connection::{End, Facts, Frame, Frames, Head, Step};
 use crate::json::{count, text};
 
+/// The reply in `body`, one response or a list of its pieces, as Gemini sends a stream that is not
+/// asked for as events; `None` where it is none.
+pub(super) fn read(body: &Value, head: &Head) -> Option<ChatReply> {
+    let pieces = body.as_array().map_or(std::slice::from_ref(body), Vec::as_slice);
+    let answers = |piece: &Value| {
+        ["candidates", "promptFeedback"].iter().any(|name| piece.get(name).is_some())
+    };
+    let mut candidates = Candidates::default();
+    for piece in pieces {
+        candidates.note(piece);
+    }
+    pieces.iter().any(answers).then(|| candidates.reply(head))
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Candidates {
-    draft: Draft,
+pub(crate) struct Candidates {
+    facts: Facts,
+    text: Option<String>,
     calls: Vec<ToolCall>,
 }
 
-impl Reader for Candidates {
-    fn whole(&mut self, body: &Value) -> bool {
-        self.frame(body);
-        body.get("candidates").is_some() || body.get("promptFeedback").is_some()
+impl Frames for Candidates {
+    fn take(&mut self, frame: &Frame<'_>, _: &Head) -> Result<Step, LlmError> {
+        Ok(self.note(frame.value))
     }
 
-    fn frame(&mut self, frame: &Value) -> Step {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn finish(&mut self, _: End, head: &Head) -> Option<ChatReply> {
+        self.facts.finish_reason.is_some().then(|| std::mem::take(self).reply(head))
+    }
+}
+
+impl Candidates {
+    fn reply(self, head: &Head) -> ChatReply {
+        let Self { mut facts, text: content, calls } = self;
+        facts.tokens = tokens(&facts.usage);
+        facts.service_tier = text(&facts.usage, "serviceTier").map(str::to_owned);
+        facts.reply(content, calls, head)
+    }
+
+    /// Notes a response, or a piece of one.
+    fn note(&mut self, frame: &Value) -> Step {
         if let Some(id) = text(frame, "responseId") {
-            self.draft.id = Some(id.to_owned());
+            self.facts.id = Some(id.to_owned());
         }
         if let Some(model) = text(frame, "modelVersion") {
-            self.draft.model = Some(model.to_owned());
+            self.facts.model = Some(model.to_owned());
         }
-        self.draft.note_usage(frame.get("usageMetadata"));
+        self.facts.note_usage(frame.get("usageMetadata"));
         // A prompt that is refused has no candidate, and is paid for.
         if let Some(feedback) = frame.get("promptFeedback") {
             let reason = text(feedback, "blockReason").map(str::to_owned);
-            self.draft.finish_reason = reason.or(self.draft.finish_reason.take());
-            self.draft.kept.insert("prompt_feedback".into(), feedback.clone());
+            self.facts.finish_reason = reason.or(self.facts.finish_reason.take());
+            self.facts.kept.insert("prompt_feedback".into(), feedback.clone());
         }
         let first =
             |candidate: &&Value| candidate.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
@@ -39,10 +72,10 @@ impl Reader for Candidates {
             frame.get("candidates").and_then(Value::as_array).into_iter().flatten();
         let Some(candidate) = candidates.find(first) else { return Step::default() };
         if let Some(reason) = text(candidate, "finishReason") {
-            self.draft.finish_reason = Some(reason.to_owned());
+            self.facts.finish_reason = Some(reason.to_owned());
         }
         if let Some(said) = text(candidate, "finishMessage") {
-            self.draft.kept.insert("finish_message".into(), json!(said));
+            self.facts.kept.insert("finish_message".into(), json!(said));
         }
         let mut step = Step::default();
         let parts = candidate.pointer("/content/parts").and_then(Value::as_array);
@@ -52,25 +85,13 @@ impl Reader for Candidates {
         step
     }
 
-    fn draft(&self) -> &Draft {
-        &self.draft
-    }
-
-    fn reply(&mut self) -> ChatReply {
-        let Self { draft, calls } = std::mem::take(self);
-        draft.reply(calls, tokens, "serviceTier")
-    }
-}
-
-impl Candidates {
     fn part(&mut self, part: &Value, step: &mut Step) {
         if let Some(call) = part.get("functionCall").filter(|call| call.is_object()) {
             step.token = true;
             let name = text(call, "name").unwrap_or_default();
             let call = ToolCall {
-                // The form by which genai knows on the way back that Gemini gave the call no id.
                 id: text(call, "id")
-                    .map_or_else(|| format!("call#{name}#{}", self.calls.len()), str::to_owned),
+                    .map_or_else(|| stand_in(name, self.calls.len()), str::to_owned),
                 name: name.to_owned(),
                 arguments: match call.get("args") {
                     None | Some(Value::Null) => "{}".to_owned(),
@@ -84,7 +105,7 @@ impl Candidates {
         let Some(said) = part.get("text").and_then(Value::as_str) else { return };
         step.token |= !said.is_empty();
         if part.get("thought").and_then(Value::as_bool) != Some(true) {
-            self.draft.push_text(said);
+            self.text.get_or_insert_default().push_str(said);
             step.text.push_str(said);
         }
     }
@@ -142,13 +163,14 @@ mod tests {
     #[test]
     fn a_thought_is_no_text_and_a_call_without_an_id_gets_one() {
         let mut reader = Candidates::default();
-        let step = reader.frame(&json!({"candidates": [{"content": {"parts": [
+        let head = Head::default();
+        let step = reader.note(&json!({"candidates": [{"content": {"parts": [
             {"text": "hm", "thought": true}, {"text": "Hi"}, {"text": " there"},
             {"functionCall": {"name": "f"}, "thoughtSignature": "c2ln"},
             {"functionCall": {"name": "f", "args": {"x": 1}, "id": "own"}},
             {"functionCall": {"name": "g", "args": null}}]}}]}));
-        assert_eq!(step, Step { text: "Hi there".into(), token: true, last: false });
-        let reply = reader.reply();
+        assert_eq!(step, Step { text: "Hi there".into(), token: true, ..Step::default() });
+        let reply = reader.reply(&head);
         let calls: Vec<_> = reply
             .tool_calls
             .iter()
@@ -163,19 +185,32 @@ mod tests {
     fn of_two_candidates_the_one_of_index_0_is_the_answer_wherever_it_stands() {
         let candidate = |index: u64, text: &str| json!({"index": index, "content": {"parts": [{"text": text}]}, "finishReason": "STOP"});
         let [first, second] = [candidate(0, "Bern"), candidate(1, "Rome")];
+        let head = Head::default();
         let mut reader = Candidates::default();
-        assert_eq!(reader.frame(&json!({"candidates": [second]})), Step::default());
-        assert_eq!(reader.frame(&json!({"candidates": [second, first]})).text, "Bern");
-        assert_eq!(reader.reply().content.as_deref(), Some("Bern"));
+        assert_eq!(reader.note(&json!({"candidates": [second]})), Step::default());
+        assert_eq!(reader.note(&json!({"candidates": [second, first]})).text, "Bern");
+        assert_eq!(reader.reply(&head).content.as_deref(), Some("Bern"));
     }
 
     #[test]
     fn a_prompt_that_is_refused_is_a_reply_without_text() {
-        let mut reader = Candidates::default();
-        assert!(reader.whole(&json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"},
-            "usageMetadata": {"promptTokenCount": 9}})));
-        let reply = reader.reply();
+        let refused = json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"},
+            "usageMetadata": {"promptTokenCount": 9}});
+        let reply = read(&refused, &Head::default()).expect("a reply");
         assert_eq!(reply.finish_reason.as_deref(), Some("PROHIBITED_CONTENT"));
         assert_eq!((reply.content, reply.tokens.map(|tokens| tokens.input)), (None, Some(9)));
+    }
+
+    #[test]
+    fn a_list_of_pieces_is_one_reply() {
+        let piece = |text: &str| json!({"candidates": [{"content": {"parts": [{"text": text}]}}]});
+        let last = json!({"candidates": [{"finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 9}});
+        let reply =
+            read(&json!([piece("Ber"), piece("n"), last]), &Head::default()).expect("a reply");
+        assert_eq!(
+            (reply.content.as_deref(), reply.finish_reason.as_deref()),
+            (Some("Bern"), Some("STOP"))
+        );
+        assert_eq!(read(&json!([]), &Head::default()), None);
     }
 }

@@ -4,47 +4,48 @@
 
 /// One event: its name, empty if it has none, and its data lines.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Event {
-    pub(super) name: String,
-    pub(super) data: String,
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) data: String,
 }
 
 /// Cuts events out of the bytes pushed into it.
 #[derive(Debug, Default)]
-pub(super) struct Parser {
+pub(crate) struct Parser {
     line: Vec<u8>,
     after_cr: bool,
     name: String,
     data: Option<String>,
-    pub(super) events: std::collections::VecDeque<Event>,
+    pub(crate) events: std::collections::VecDeque<Event>,
     first_line_done: bool,
 }
 
 impl Parser {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            match byte {
-                b'\n' if self.after_cr => self.after_cr = false,
-                b'\n' => self.end_line(),
-                b'\r' => {
-                    self.after_cr = true;
-                    self.end_line();
-                }
-                _ => {
-                    self.after_cr = false;
-                    self.line.push(byte);
-                }
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if std::mem::take(&mut self.after_cr)
+                && let [b'\n', rest @ ..] = bytes
+            {
+                bytes = rest;
+                continue;
             }
+            let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+                return self.line.extend_from_slice(bytes);
+            };
+            self.line.extend_from_slice(&bytes[..end]);
+            self.after_cr = bytes[end] == b'\r';
+            bytes = &bytes[end + 1..];
+            self.end_line();
         }
     }
 
     /// The bytes held back until an event is whole.
-    pub(super) fn pending(&self) -> usize {
+    pub(crate) fn pending(&self) -> usize {
         self.line.len() + self.data.as_ref().map_or(0, String::len)
     }
 
     /// Hands out what the end of the bytes left open.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         if !self.line.is_empty() {
             self.end_line();
         }

@@ -1,68 +1,89 @@
 //! What the Messages API answers: one message, or the events that build it up.
-//! Invariant: a tool call and a thought are put together by the index of their block.
+//! Invariant: an odd field never fails a reply; a tool call and a thought are put together by the index of their block.
 
-use prompt_engine_core::{ChatReply, TokenCounts, ToolCall};
+use prompt_engine_core::{ChatReply, LlmError, TokenCounts, ToolCall};
 use serde_json::{Value, json};
 
-use super::reply::{Draft, Reader, Step};
+use crate::connection::{End, Facts, Frame, Frames, Head, Step};
 use crate::json::{count, text};
 
+/// The reply in the message `body`; `None` where it is none.
+pub(super) fn read(body: &Value, head: &Head) -> Option<ChatReply> {
+    let mut message = Blocks::default();
+    message.note(body);
+    match body.get("content")? {
+        Value::Array(blocks) => {
+            for (place, block) in (0..).zip(blocks) {
+                message.block(place, block);
+            }
+        }
+        Value::String(said) => message.push_text(said),
+        _ => return None,
+    }
+    Some(message.reply(head))
+}
+
+/// The blocks of a message.
 #[derive(Debug, Default)]
-pub(super) struct Messages {
-    draft: Draft,
+pub(crate) struct Blocks {
+    facts: Facts,
+    text: Option<String>,
     calls: Vec<(u64, ToolCall)>,
     /// The blocks `thinking` and `redacted_thinking`, which go back with the tool calls they led to.
     thoughts: Vec<(u64, Value)>,
+    /// Whether a last frame came.
+    stopped: bool,
 }
 
-impl Reader for Messages {
-    fn whole(&mut self, body: &Value) -> bool {
-        self.message(body);
-        match body.get("content") {
-            Some(Value::Array(blocks)) => {
-                for (place, block) in (0..).zip(blocks) {
-                    self.block(place, block);
+impl Frames for Blocks {
+    fn take(&mut self, frame: &Frame<'_>, _: &Head) -> Result<Step, LlmError> {
+        let Frame { name, value, .. } = frame;
+        let place = value.get("index").and_then(Value::as_u64).unwrap_or(0);
+        let mut step = Step::default();
+        match *name {
+            "message_start" => {
+                if let Some(message) = value.get("message") {
+                    self.note(message);
                 }
             }
-            Some(Value::String(said)) => self.draft.push_text(said),
-            _ => return false,
-        }
-        true
-    }
-
-    fn frame(&mut self, frame: &Value) -> Step {
-        let place = frame.get("index").and_then(Value::as_u64).unwrap_or(0);
-        match text(frame, "type") {
-            Some("message_start") => {
-                if let Some(message) = frame.get("message") {
-                    self.message(message);
+            "content_block_start" => {
+                if let Some(block) = value.get("content_block") {
+                    step = self.block(place, block);
                 }
-                Step::default()
             }
-            Some("content_block_start") => {
-                frame.get("content_block").map(|block| self.block(place, block)).unwrap_or_default()
+            "content_block_delta" => {
+                if let Some(delta) = value.get("delta") {
+                    step = self.delta(place, delta);
+                }
             }
-            Some("content_block_delta") => {
-                frame.get("delta").map(|delta| self.delta(place, delta)).unwrap_or_default()
-            }
-            Some("message_delta") => {
-                if let Some(delta) = frame.get("delta") {
+            "message_delta" => {
+                if let Some(delta) = value.get("delta") {
                     self.stop(delta);
                 }
-                self.draft.note_usage(frame.get("usage"));
-                Step::default()
+                self.facts.note_usage(value.get("usage"));
             }
-            Some("message_stop") => Step { last: true, ..Step::default() },
-            _ => Step::default(),
+            "message_stop" => {
+                self.stopped = true;
+                step.last = true;
+            }
+            _ => {}
         }
+        Ok(step)
     }
 
-    fn draft(&self) -> &Draft {
-        &self.draft
+    fn facts(&self) -> &Facts {
+        &self.facts
     }
 
-    fn reply(&mut self) -> ChatReply {
-        let Self { draft, calls, thoughts } = std::mem::take(self);
+    fn finish(&mut self, _: End, head: &Head) -> Option<ChatReply> {
+        let whole = self.stopped || self.facts.finish_reason.is_some();
+        whole.then(|| std::mem::take(self).reply(head))
+    }
+}
+
+impl Blocks {
+    fn reply(self, head: &Head) -> ChatReply {
+        let Self { mut facts, text: content, calls, thoughts, .. } = self;
         let mut calls: Vec<_> = calls.into_iter().map(|(_, call)| call).collect();
         for call in &mut calls {
             if call.arguments.is_empty() {
@@ -73,29 +94,33 @@ impl Reader for Messages {
             let thoughts: Value = thoughts.into_iter().map(|(_, thought)| thought).collect();
             first.signature = Some(thoughts.to_string());
         }
-        draft.reply(calls, tokens, "service_tier")
+        facts.tokens = tokens(&facts.usage);
+        facts.service_tier = text(&facts.usage, "service_tier").map(str::to_owned);
+        facts.reply(content, calls, head)
     }
-}
 
-impl Messages {
-    fn message(&mut self, message: &Value) {
+    fn push_text(&mut self, text: &str) {
+        self.text.get_or_insert_default().push_str(text);
+    }
+
+    fn note(&mut self, message: &Value) {
         if let Some(id) = text(message, "id") {
-            self.draft.id = Some(id.to_owned());
+            self.facts.id = Some(id.to_owned());
         }
         if let Some(model) = text(message, "model") {
-            self.draft.model = Some(model.to_owned());
+            self.facts.model = Some(model.to_owned());
         }
         self.stop(message);
-        self.draft.note_usage(message.get("usage"));
+        self.facts.note_usage(message.get("usage"));
     }
 
     fn stop(&mut self, said: &Value) {
         if let Some(reason) = text(said, "stop_reason") {
-            self.draft.finish_reason = Some(reason.to_owned());
+            self.facts.finish_reason = Some(reason.to_owned());
         }
         for name in ["stop_sequence", "stop_details"] {
             if let Some(detail) = said.get(name).filter(|detail| !detail.is_null()) {
-                self.draft.kept.insert(name.into(), detail.clone());
+                self.facts.kept.insert(name.into(), detail.clone());
             }
         }
     }
@@ -148,8 +173,8 @@ impl Messages {
 
     fn text(&mut self, said: &Value) -> Step {
         let Some(said) = said.get("text").and_then(Value::as_str) else { return Step::default() };
-        self.draft.push_text(said);
-        Step { text: said.to_owned(), token: !said.is_empty(), last: false }
+        self.push_text(said);
+        Step { text: said.to_owned(), token: !said.is_empty(), ..Step::default() }
     }
 }
 
@@ -194,20 +219,21 @@ mod tests {
 
     #[test]
     fn odd_fields_do_not_break_a_reply() {
-        let mut reader = Messages::default();
-        assert!(reader.whole(&json!({"id": 7, "model": null, "content": [
+        let read = |body: Value| read(&body, &Head::default());
+        let reply = read(json!({"id": 7, "model": null, "content": [
             {"type": "tool_use", "id": null, "name": "f"}, {"type": "text", "text": 5}, "odd",
             {"type": "tool_use", "id": "t", "name": "g", "input": null},
             {"type": "new_kind", "text": "not ours"}, {"type": "text", "text": "a"}],
-            "usage": {"input_tokens": -1, "output_tokens": "4"}})));
-        let reply = reader.reply();
+            "usage": {"input_tokens": -1, "output_tokens": "4"}}))
+        .expect("a reply");
         assert_eq!((reply.content.as_deref(), reply.model), (Some("a"), None));
         let calls: Vec<_> =
             reply.tool_calls.iter().map(|c| (c.name.as_str(), c.arguments.as_str())).collect();
         assert_eq!(calls, [("f", "{}"), ("g", "{}")]);
         assert!(reply.tokens.is_some_and(|tokens| tokens.output == 4 && tokens.check().is_err()));
-        assert!(reader.whole(&json!({"content": "plain"})));
-        assert_eq!(reader.reply().content.as_deref(), Some("plain"));
+        let plain = read(json!({"content": "plain"})).expect("a reply");
+        assert_eq!(plain.content.as_deref(), Some("plain"));
+        assert_eq!(read(json!({"content": null})), None);
     }
 
     #[test]
@@ -216,18 +242,22 @@ mod tests {
             json!({"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Bern"}});
         let thought = json!({"type": "thinking", "thinking": "hm", "signature": "c2ln"});
         let usage = json!({"input_tokens": 3, "output_tokens": 9});
-        let mut plain = Messages::default();
         let body = json!({"id": "m1", "model": "claude", "stop_reason": "tool_use", "usage": usage,
             "content": [thought, {"type": "text", "text": " Let me see"}, call]});
-        assert!(plain.whole(&body));
-        let plain = plain.reply();
+        let head = Head::default();
+        let plain = read(&body, &head).expect("a reply");
         assert_eq!(plain.content.as_deref(), Some(" Let me see"));
         assert_eq!(plain.tool_calls[0].signature, Some(json!([thought]).to_string()));
 
         let delta = |place: u64, delta: Value| json!({"type": "content_block_delta", "index": place, "delta": delta});
         let start = |place: u64, block: Value| json!({"type": "content_block_start", "index": place, "content_block": block});
-        let mut streamed = Messages::default();
-        let frames = [
+        let mut streamed = Blocks::default();
+        let mut last = |value: Value| {
+            let name = text(&value, "type").expect("a name");
+            let frame = Frame { name, raw: "", value: &value };
+            streamed.take(&frame, &head).expect("a frame").last
+        };
+        for frame in [
             json!({"type": "message_start", "message": {"id": "m1", "model": "claude", "content": [],
                 "usage": {"input_tokens": 3, "output_tokens": 1}}}),
             start(0, json!({"type": "thinking", "thinking": "", "signature": ""})),
@@ -241,9 +271,10 @@ mod tests {
             delta(2, json!({"type": "input_json_delta", "partial_json": "\"Bern\"}"})),
             json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"},
                 "usage": {"output_tokens": 9}}),
-        ];
-        assert!(frames.iter().all(|frame| !streamed.frame(frame).last));
-        assert!(streamed.frame(&json!({"type": "message_stop"})).last);
-        assert_eq!(streamed.reply(), plain);
+        ] {
+            assert!(!last(frame));
+        }
+        assert!(last(json!({"type": "message_stop"})));
+        assert_eq!(streamed.finish(End::Said, &head), Some(plain));
     }
 }

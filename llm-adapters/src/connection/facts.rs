@@ -1,0 +1,89 @@
+//! What an answer says beside its text and its tool calls.
+
+use prompt_engine_core::{ChatReply, TokenCounts, ToolCall, Usd};
+use serde_json::{Map, Value, json};
+
+use super::Head;
+
+/// What a body, or the frames of a stream, say beside text and tools.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) id: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) finish_reason: Option<String>,
+    pub(crate) service_tier: Option<String>,
+    pub(crate) tokens: Option<TokenCounts>,
+    pub(crate) cost: Option<Usd>,
+    /// The usage as it came.
+    pub(crate) usage: Value,
+    /// What else is worth keeping and has no field of its own.
+    pub(crate) kept: Map<String, Value>,
+}
+
+impl Facts {
+    /// Notes a usage that may be told again, in parts: of each count the largest stands.
+    #[cfg(any(feature = "anthropic", feature = "gemini"))]
+    pub(crate) fn note_usage(&mut self, usage: Option<&Value>) {
+        if let Some(usage) = usage.filter(|usage| usage.is_object()) {
+            keep_largest(&mut self.usage, usage);
+        }
+    }
+
+    /// The reply that these facts complete.
+    pub(crate) fn reply(
+        self,
+        content: Option<String>,
+        tool_calls: Vec<ToolCall>,
+        head: &Head,
+    ) -> ChatReply {
+        let mut metadata = self.kept;
+        if let Some(id) = self.id {
+            metadata.insert("id".into(), json!(id));
+        }
+        if !self.usage.is_null() {
+            metadata.insert("usage".into(), self.usage);
+        }
+        metadata.extend(head.request_id());
+        ChatReply {
+            content,
+            tool_calls,
+            finish_reason: self.finish_reason,
+            model: self.model,
+            tokens: self.tokens,
+            service_tier: self.service_tier,
+            reported_cost: self.cost,
+            from_local_cache: false,
+            http_status: Some(head.status),
+            metadata: if metadata.is_empty() { Value::Null } else { Value::Object(metadata) },
+        }
+    }
+}
+
+#[cfg(any(feature = "anthropic", feature = "gemini"))]
+fn keep_largest(known: &mut Value, said: &Value) {
+    match (known, said) {
+        (_, Value::Null) => {}
+        (Value::Object(known), Value::Object(said)) => {
+            for (name, value) in said {
+                keep_largest(known.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (Value::Number(known), Value::Number(said)) if known.as_u64() >= said.as_u64() => {}
+        (known, said) => *known = said.clone(),
+    }
+}
+
+#[cfg(all(test, any(feature = "anthropic", feature = "gemini")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_count_stands_and_nothing_takes_one_away() {
+        let mut facts = Facts::default();
+        facts.note_usage(Some(&json!({"in": 9, "out": 1, "cache": {"hour": 4}, "tier": "a"})));
+        facts.note_usage(Some(&json!({"in": 0, "out": 7, "cache": {"hour": 0}, "tier": null})));
+        facts.note_usage(Some(&json!("odd")));
+        facts.note_usage(Some(&json!({"out": 5, "cache": null})));
+        assert_eq!(facts.usage, json!({"in": 9, "out": 7, "cache": {"hour": 4}, "tier": "a"}));
+    }
+}
