@@ -2,9 +2,9 @@
 //! Invariant: a pack holds the payloads whose places are kept, and no others.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use prompt_engine_core::codec::{Pack, Packed, Packs, Place, encode_ahead};
+use prompt_engine_core::codec::{self, Pack, Packed, Packs, Place, encode_ahead};
 use prompt_engine_core::{Error, Record};
 use serde::de::DeserializeOwned;
 use sqlx::postgres::{PgArguments, PgBindIterExt, PgRow};
@@ -16,6 +16,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::error::{Fault, Outcome, joined};
 use crate::rows::{get, optional};
 
+/// Packs that are in memory at once while a page of records is read: of up to 512 KiB each.
+const READ_PACKS: usize = 16;
 /// Packs that are in memory at once while payloads are taken out of them.
 const PACKS: usize = 64;
 
@@ -56,17 +58,17 @@ pub(crate) async fn used(pack: &[u8], unused: Vec<u32>) -> Outcome<Option<Cow<'_
     Ok(forgotten.map(Cow::Owned))
 }
 
-/// Rows of records, and the packs in which their payloads lie.
-pub(crate) struct Rows {
+const SELECT_PACKS: &str = "SELECT id, data FROM prompt_engine_payload_packs WHERE id = ANY ($1)";
+
+/// Rows of records, and those of their payloads that lie in packs.
+pub(crate) struct Rows<T> {
     pub(crate) rows: Vec<PgRow>,
     /// Where the payload stands in a row.
     column: usize,
-    packs: HashMap<u64, Vec<u8>>,
+    packed: Vec<Option<T>>,
 }
 
-const SELECT_PACKS: &str = "SELECT id, data FROM prompt_engine_payload_packs WHERE id = ANY ($1)";
-
-impl Rows {
+impl<T: DeserializeOwned + Send + 'static> Rows<T> {
     /// The rows that `select` finds. The caller holds a snapshot if it asks for payloads.
     pub(crate) async fn read(
         conn: &mut PgConnection,
@@ -74,39 +76,63 @@ impl Rows {
         column: usize,
     ) -> Outcome<Self> {
         let rows = select.fetch_all(&mut *conn).await?;
-        let mut numbers = Vec::new();
-        for row in &rows {
-            let place = get::<Option<&[u8]>>(row, column)?.map(Place::of).transpose()?;
-            numbers.extend(place.flatten().map(|place| place.pack.cast_signed()));
-        }
-        numbers.sort_unstable();
-        numbers.dedup();
-        let mut packs = HashMap::with_capacity(numbers.len());
-        if !numbers.is_empty() {
-            for row in query(SELECT_PACKS).bind(numbers).fetch_all(conn).await? {
-                packs.insert(get::<i64>(&row, 0)?.cast_unsigned(), get(&row, 1)?);
+        // The rows whose payloads lie in each pack.
+        let mut wanted: BTreeMap<u64, Vec<Wanted>> = BTreeMap::new();
+        for (row, of) in rows.iter().enumerate() {
+            let Some(bytes) = get::<Option<&[u8]>>(of, column)? else { continue };
+            if let Some(Place { pack, .. }) = Place::of(bytes)? {
+                wanted.entry(pack).or_default().push(Wanted { row, place: bytes.to_vec() });
             }
         }
-        Ok(Self { rows, column, packs })
+        let mut packed: Vec<Option<T>> = Vec::new();
+        packed.resize_with(rows.len(), || None);
+        while !wanted.is_empty() {
+            let numbers: Vec<i64> =
+                wanted.keys().take(READ_PACKS).map(|pack| pack.cast_signed()).collect();
+            let mut group = Vec::with_capacity(numbers.len());
+            for row in query(SELECT_PACKS).bind(&numbers).fetch_all(&mut *conn).await? {
+                let number = get::<i64>(&row, 0)?.cast_unsigned();
+                if let Some(wanted) = wanted.remove(&number) {
+                    group.push((get(&row, 1)?, wanted));
+                }
+            }
+            if group.len() < numbers.len() {
+                return Err(Error::corrupt("a pack is not there").into());
+            }
+            for (row, payload) in joined(spawn_blocking(move || unpack(group)).await)? {
+                packed[row] = Some(payload);
+            }
+        }
+        Ok(Self { rows, column, packed })
     }
 
     /// The payload of each row.
-    pub(crate) fn payloads<T: DeserializeOwned>(&mut self) -> Outcome<Vec<Option<T>>> {
-        let data = self.rows.iter().map(|row| get(row, self.column));
-        let data = data.collect::<Outcome<Vec<Option<&[u8]>>>>()?;
-        // Places in one pack begin alike, so that each pack is unpacked once, and then gone.
-        let mut order: Vec<usize> = (0..data.len()).collect();
-        order.sort_unstable_by_key(|row| data[*row]);
-        let mut payloads: Vec<Option<T>> = Vec::new();
-        payloads.resize_with(data.len(), || None);
-        let mut unpacked = Packs::default();
-        for row in order {
-            payloads[row] = optional(data[row], |data| {
-                unpacked.decode(data, |number| Outcome::Ok(self.packs.remove(&number)))
-            })?;
-        }
-        Ok(payloads)
+    pub(crate) fn payloads(&mut self) -> Outcome<Vec<Option<T>>> {
+        let packed = std::mem::take(&mut self.packed);
+        let each = self.rows.iter().zip(packed).map(|(row, packed)| match packed {
+            Some(payload) => Ok(Some(payload)),
+            None => optional(get(row, self.column)?, |alone: &[u8]| Ok(codec::decode(alone)?)),
+        });
+        each.collect()
     }
+}
+
+/// A row, and the bytes that say where its payload lies.
+struct Wanted {
+    row: usize,
+    place: Vec<u8>,
+}
+
+/// The payloads of rows that lie in some packs; each of these is unpacked once, and then gone.
+fn unpack<T: DeserializeOwned>(group: Vec<(Vec<u8>, Vec<Wanted>)>) -> Outcome<Vec<(usize, T)>> {
+    let mut payloads = Vec::new();
+    for (pack, wanted) in group {
+        let (mut pack, mut packs) = (Some(pack), Packs::default());
+        for Wanted { row, place } in wanted {
+            payloads.push((row, packs.decode(&place, |_| Outcome::Ok(pack.take()))?));
+        }
+    }
+    Ok(payloads)
 }
 
 /// Packs of payloads that were deleted. Nobody else changes one: who prunes holds the lock of the schema.

@@ -4,11 +4,14 @@
 
 mod slowest;
 
+use std::sync::Arc;
+
 use prompt_engine_core::cube::{Plan, Tally};
 use prompt_engine_core::{
-    Aggregate, AggregateQuery, Appended, CostRevision, Cursor, ExecutionId, Filter, Folded,
-    LlmExecution, Page, PastCost, Prune, Pruned, PrunedSums, Rebuild, Rebuilt, Record, RecordQuery,
-    RecordStore, Result, Revised, TimeRange, Timestamp, Usage, UsageId,
+    Aggregate, AggregateQuery, Appended, CostRevision, Cursor, ExecutionId, ExecutionPayload,
+    Filter, Folded, LlmExecution, Page, PastCost, Prune, Pruned, PrunedSums, Rebuild, Rebuilt,
+    Record, RecordQuery, RecordStore, Result, Revised, TimeRange, Timestamp, Usage, UsageId,
+    UsagePayload,
 };
 use sqlx::types::Uuid;
 use sqlx::{PgConnection, query};
@@ -243,14 +246,14 @@ impl RecordStore for PostgresStore {
 }
 
 /// The usages of rows, with their payloads.
-fn usages(mut rows: Rows) -> Outcome<Vec<Usage>> {
+fn usages(mut rows: Rows<Arc<UsagePayload>>) -> Outcome<Vec<Usage>> {
     let payloads = rows.payloads()?;
     let rows = rows.rows.iter().zip(payloads);
     rows.map(|(row, payload)| Ok(Usage { payload, ..rows::usage(row)? })).collect()
 }
 
 /// The executions of rows, with their payloads.
-fn executions(mut rows: Rows) -> Outcome<Vec<LlmExecution>> {
+fn executions(mut rows: Rows<Arc<ExecutionPayload>>) -> Outcome<Vec<LlmExecution>> {
     let payloads = rows.payloads()?;
     let rows = rows.rows.iter().zip(payloads);
     rows.map(|(row, payload)| Ok(LlmExecution { payload, ..rows::execution(row)? })).collect()

@@ -99,6 +99,30 @@ async fn a_call_that_repeats_what_was_rendered_for_it_takes_it_once() {
 }
 
 #[tokio::test]
+async fn a_page_of_many_packs_is_read_whole() {
+    let schema = Schema::new();
+    let store = schema.open().await;
+    let records: Vec<Record> = (0..70).flat_map(pair).collect();
+    // Moments and packs do not come in one order.
+    for batch in records[..40].rchunks(2).chain(records[40..].chunks(2)) {
+        store.append(batch).await.unwrap();
+    }
+    let mut conn = schema.connect().await;
+    let packs = "SELECT count(*) FROM prompt_engine_payload_packs";
+    let packs: i64 = query_scalar(packs).fetch_one(&mut conn).await.unwrap();
+    assert!(packs > 60, "{packs}");
+    assert_eq!(all(&store).await, apart(&records));
+    // One that is not there is damage, whichever it is.
+    let delete = "DELETE FROM prompt_engine_payload_packs
+                  WHERE id = (SELECT max(id) FROM prompt_engine_payload_packs)";
+    conn.execute(delete).await.unwrap();
+    let page = PageQuery { limit: 200, after: None };
+    let query = RecordQuery { page, payloads: true, ..RecordQuery::default() };
+    let error = store.list_usages(&query).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", error.chain());
+}
+
+#[tokio::test]
 async fn what_was_there_is_not_packed_again() {
     let schema = Schema::new();
     let store = schema.open().await;
