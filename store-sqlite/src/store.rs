@@ -20,6 +20,8 @@ use crate::schema;
 use crate::terms::Terms;
 use crate::threads::Threads;
 
+/// How a file that is there is opened; one that was taken away is not made anew.
+const WRITES: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 /// Pages of a new file: see `docs/sqlite-format.md`.
 const PAGE_SIZE: i64 = 16_384;
 /// The WAL is cut back to this once it is checkpointed.
@@ -104,14 +106,15 @@ impl SqliteStore {
     pub async fn open(config: SqliteConfig) -> Result<Self> {
         let at = config.path.clone();
         let opened = spawn_blocking(move || {
-            let (conn, created) = open_writer(&config)?;
+            let made = WRITES | OpenFlags::SQLITE_OPEN_CREATE;
+            let (conn, created) = open_writer(&config, made)?;
             let due = cells::is_due(&conn)?;
             Ok((config, conn, created, due))
         });
         let (config, conn, created, due) =
             joined(opened.await).map_err(|fault| fault.about(&at))?;
         let (of_writer, of_readers) = (config.clone(), config.clone());
-        let open_again = move || Ok(open_writer(&of_writer)?.0);
+        let open_again = move || Ok(open_writer(&of_writer, WRITES)?.0);
         let open_reader = move || open_reader(&of_readers);
         let shared = Shared {
             created,
@@ -260,7 +263,7 @@ fn retry<T>(deadline: Instant, mut work: impl FnMut() -> Outcome<T>) -> Outcome<
 }
 
 /// Opens the connection that writes; tells whether there were no tables of ours.
-fn open_writer(config: &SqliteConfig) -> Outcome<(Connection, bool)> {
+fn open_writer(config: &SqliteConfig, flags: OpenFlags) -> Outcome<(Connection, bool)> {
     let path = &config.path;
     if let Some(folder) = path.parent().filter(|folder| *folder != Path::new(""))
         && !folder.is_dir()
@@ -271,9 +274,6 @@ fn open_writer(config: &SqliteConfig) -> Outcome<(Connection, bool)> {
         return Err(Fault::Folder);
     }
     let deadline = Instant::now() + config.busy_timeout;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     if conn.is_readonly("main")? {
         return Err(Fault::ReadOnly);
@@ -307,11 +307,35 @@ fn open_writer(config: &SqliteConfig) -> Outcome<(Connection, bool)> {
 
 /// Opens a connection that reads.
 fn open_reader(config: &SqliteConfig) -> Outcome<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(&config.path, flags)?;
+    let conn = Connection::open_with_flags(&config.path, WRITES)?;
     conn.busy_timeout(config.busy_timeout)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     conn.pragma_update(None, "query_only", true)?;
     conn.pragma_update(None, "cache_size", -READER_CACHE)?;
     Ok(conn)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use prompt_engine_core::{CostStore, ErrorKind};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_was_taken_away_is_not_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("prompts.db");
+        let store = SqliteStore::open(SqliteConfig::new(&path)).await.unwrap();
+        // A connection that is left in a transaction is closed, and the next job opens another.
+        let leave = |_: &SqliteStore, conn: &Connection, ()| Ok(conn.execute_batch("BEGIN")?);
+        store.write(|_, _| Ok(()), leave).await.unwrap();
+        store.put_cost_configs(&[], 0).await.unwrap();
+        store.write(|_, _| Ok(()), leave).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let error = store.put_cost_configs(&[], 1).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
+        assert!(error.to_string().contains("cannot be opened"), "{error}");
+        assert!(!path.exists());
+    }
 }
