@@ -13,7 +13,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use crate::error::{Fault, Outcome};
 use crate::layout::{
-    self, CELL_DURATIONS, CELLS, CHANGES, EXECUTIONS, META, Place, USAGES, cell_key, cell_of_key,
+    self, CELL_DURATIONS, CELLS, CHANGES, EXECUTIONS, META, RowKey, USAGES, cell_key, cell_of_key,
     cell_prefix, split,
 };
 use crate::prune::RAW_HORIZON;
@@ -271,18 +271,18 @@ fn add_records(
     changes: &mut Changes,
     mut then: impl FnMut(&mut Changes) -> Outcome<()>,
 ) -> Outcome<u64> {
-    let places = layout::Stretch::of_time(of);
-    let range = (places.from, places.to);
+    let row_keys = layout::Stretch::of_time(of);
+    let range = (row_keys.from, row_keys.to);
     let mut records = 0;
-    for entry in txn.open_table(USAGES.rows)?.range::<Place>(range)? {
-        let (place, row) = entry?;
-        changes.usage(&read_usage(place.value(), row.value(), terms)?);
+    for entry in txn.open_table(USAGES.rows)?.range::<RowKey>(range)? {
+        let (row_key, row) = entry?;
+        changes.usage(&read_usage(row_key.value(), row.value(), terms)?);
         records += 1;
         then(changes)?;
     }
-    for entry in txn.open_table(EXECUTIONS.rows)?.range::<Place>(range)? {
-        let (place, row) = entry?;
-        changes.execution(&read_execution(place.value(), row.value(), terms)?);
+    for entry in txn.open_table(EXECUTIONS.rows)?.range::<RowKey>(range)? {
+        let (row_key, row) = entry?;
+        changes.execution(&read_execution(row_key.value(), row.value(), terms)?);
         records += 1;
         then(changes)?;
     }

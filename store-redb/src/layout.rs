@@ -21,8 +21,8 @@ pub(crate) const VERSION: u8 = 1;
 /// The 16 bytes of an id.
 pub(crate) type Id = [u8; 16];
 /// Start time and id: what records are ordered by.
-pub(crate) type Place = [u8; 24];
-/// A place in the past costs: that of the execution, and a number.
+pub(crate) type RowKey = [u8; 24];
+/// The key of a past cost: that of the execution, and a number.
 pub(crate) type PastKey = [u8; 28];
 /// A prompt and the number of a version.
 pub(crate) type VersionKey = [u8; 20];
@@ -32,7 +32,7 @@ pub(crate) type PieceKey = (u64, u32);
 /// leaf of 4,096 bytes, so that none is left half empty.
 pub(crate) const PIECE_BYTES: usize = 4_096 - 12 - 8;
 /// A table of rows, or of payloads.
-pub(crate) type Rows = TableDefinition<'static, Place, &'static [u8]>;
+pub(crate) type Rows = TableDefinition<'static, RowKey, &'static [u8]>;
 /// A table of ids, which answers when their records started.
 pub(crate) type Ids = TableDefinition<'static, Id, &'static [u8]>;
 /// A table of cells, or of their histograms.
@@ -94,21 +94,21 @@ pub(crate) fn moment(micros: i64) -> Outcome<Timestamp> {
 }
 
 /// Where a record of this start and id lies.
-pub(crate) fn place(at: Timestamp, id: Id) -> Place {
-    let mut place = [0; 24];
-    place[..8].copy_from_slice(&ordered(at.as_micros()));
-    place[8..].copy_from_slice(&id);
-    place
+pub(crate) fn row_key(at: Timestamp, id: Id) -> RowKey {
+    let mut row_key = [0; 24];
+    row_key[..8].copy_from_slice(&ordered(at.as_micros()));
+    row_key[8..].copy_from_slice(&id);
+    row_key
 }
 
-/// The first place of a moment.
-pub(crate) fn first_of(at: Timestamp) -> Place {
-    place(at, [0; 16])
+/// The first row key of a moment.
+pub(crate) fn first_of(at: Timestamp) -> RowKey {
+    row_key(at, [0; 16])
 }
 
-/// The start time and the id of a place.
-pub(crate) fn split(place: Place) -> Outcome<(Timestamp, Id)> {
-    let [a, b, c, d, e, f, g, h, id @ ..] = place;
+/// The start time and the id of a row key.
+pub(crate) fn split(row_key: RowKey) -> Outcome<(Timestamp, Id)> {
+    let [a, b, c, d, e, f, g, h, id @ ..] = row_key;
     let at = moment(number([a, b, c, d, e, f, g, h]))?;
     Ok((at, id))
 }
@@ -132,15 +132,15 @@ pub(crate) fn number_of(value: &[u8]) -> Outcome<i64> {
     }
 }
 
-/// The place of a record of this `id`, whose entry in the table of ids is `value`.
-pub(crate) fn place_of(id: Id, value: &[u8]) -> Outcome<Place> {
+/// The row key of a record of this `id`, whose entry in the table of ids is `value`.
+pub(crate) fn row_key_of(id: Id, value: &[u8]) -> Outcome<RowKey> {
     let at = moment(number_of(value)?)?;
-    Ok(place(at, id))
+    Ok(row_key(at, id))
 }
 
-pub(crate) fn past_key(place: Place, number: u32) -> PastKey {
+pub(crate) fn past_key(row_key: RowKey, number: u32) -> PastKey {
     let mut key = [0; 28];
-    key[..24].copy_from_slice(&place);
+    key[..24].copy_from_slice(&row_key);
     key[24..].copy_from_slice(&number.to_be_bytes());
     key
 }
@@ -164,7 +164,7 @@ pub(crate) enum Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// The bytes before the place.
+    /// The bytes before the row key.
     pub(crate) fn prefix(self) -> Vec<u8> {
         let text = |letter: u8, text: &str| [&[letter], text.as_bytes(), &[0]].concat();
         match self {
@@ -177,16 +177,16 @@ impl Entry<'_> {
         }
     }
 
-    /// The key of the record at `place`.
-    pub(crate) fn key(self, place: Place) -> Vec<u8> {
+    /// The key of the record at `row_key`.
+    pub(crate) fn key(self, row_key: RowKey) -> Vec<u8> {
         let mut key = self.prefix();
-        key.extend(place);
+        key.extend(row_key);
         key
     }
 }
 
-/// The place at the end of an index key.
-pub(crate) fn place_in(key: &[u8]) -> Outcome<Place> {
+/// The row key at the end of an index key.
+pub(crate) fn row_key_in(key: &[u8]) -> Outcome<RowKey> {
     key.last_chunk().copied().ok_or_else(|| Fault::Row("an index key is too short".to_owned()))
 }
 
@@ -213,16 +213,16 @@ pub(crate) fn cell_of_key(key: &[u8]) -> Outcome<(i64, &[u8])> {
     }
 }
 
-/// A stretch of places.
+/// A stretch of row keys.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stretch {
-    pub(crate) from: Bound<Place>,
-    pub(crate) to: Bound<Place>,
+    pub(crate) from: Bound<RowKey>,
+    pub(crate) to: Bound<RowKey>,
 }
 
 impl Stretch {
-    /// The places of `range` that come behind `after` in this order.
-    pub(crate) fn new(range: &TimeRange, order: Order, after: Option<Place>) -> Self {
+    /// The row keys of `range` that come behind `after` in this order.
+    pub(crate) fn new(range: &TimeRange, order: Order, after: Option<RowKey>) -> Self {
         let mut from = range.from.map_or(Bound::Unbounded, |from| Bound::Included(first_of(from)));
         let mut to = range.to.map_or(Bound::Unbounded, |to| Bound::Excluded(first_of(to)));
         if let Some(after) = after {
@@ -239,17 +239,17 @@ impl Stretch {
         Self { from, to }
     }
 
-    /// The places of a stretch of time.
+    /// The row keys of a stretch of time.
     pub(crate) fn of_time(of: cube::Stretch) -> Self {
         let first = |micros: i64| {
-            let mut place = [0; 24];
-            place[..8].copy_from_slice(&ordered(micros));
-            place
+            let mut row_key = [0; 24];
+            row_key[..8].copy_from_slice(&ordered(micros));
+            row_key
         };
         Self { from: Bound::Included(first(of.from)), to: Bound::Excluded(first(of.to)) }
     }
 
-    /// Whether no place can lie in it; a tree must not be asked for such a range.
+    /// Whether no row key can lie in it; a tree must not be asked for such a range.
     pub(crate) fn is_empty(&self) -> bool {
         match (self.from, self.to) {
             (Bound::Included(from), Bound::Excluded(to)) => from >= to,
@@ -258,20 +258,20 @@ impl Stretch {
         }
     }
 
-    /// Leaves of it no more than `place`.
-    pub(crate) fn narrow_to(&mut self, place: Place) {
+    /// Leaves of it no more than `row_key`.
+    pub(crate) fn narrow_to(&mut self, row_key: RowKey) {
         let behind = match self.from {
-            Bound::Included(from) => from <= place,
-            Bound::Excluded(from) => from < place,
+            Bound::Included(from) => from <= row_key,
+            Bound::Excluded(from) => from < row_key,
             Bound::Unbounded => true,
         };
         let before = match self.to {
-            Bound::Included(to) => place <= to,
-            Bound::Excluded(to) => place < to,
+            Bound::Included(to) => row_key <= to,
+            Bound::Excluded(to) => row_key < to,
             Bound::Unbounded => true,
         };
         if behind && before {
-            (self.from, self.to) = (Bound::Included(place), Bound::Included(place));
+            (self.from, self.to) = (Bound::Included(row_key), Bound::Included(row_key));
         } else {
             self.narrow_to_nothing();
         }
@@ -282,9 +282,9 @@ impl Stretch {
         (self.from, self.to) = (Bound::Excluded([0; 24]), Bound::Excluded([0; 24]));
     }
 
-    /// The index keys of `prefix` whose places lie in it.
+    /// The index keys of `prefix` whose row keys lie in it.
     pub(crate) fn of_index(&self, prefix: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-        let key = |place: Place| [prefix, &place].concat();
+        let key = |row_key: RowKey| [prefix, &row_key].concat();
         let from = match self.from {
             Bound::Included(from) => Bound::Included(key(from)),
             Bound::Excluded(from) => Bound::Excluded(key(from)),
@@ -299,9 +299,9 @@ impl Stretch {
     }
 }
 
-fn inner(bound: Bound<Place>) -> Option<Place> {
+fn inner(bound: Bound<RowKey>) -> Option<RowKey> {
     match bound {
-        Bound::Included(place) | Bound::Excluded(place) => Some(place),
+        Bound::Included(row_key) | Bound::Excluded(row_key) => Some(row_key),
         Bound::Unbounded => None,
     }
 }

@@ -7,7 +7,7 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, WriteTransactio
 use serde::de::DeserializeOwned;
 
 use crate::error::{Fault, Outcome};
-use crate::layout::{Kind, PAYLOAD_PACKS, PIECE_BYTES, PieceKey, Place};
+use crate::layout::{Kind, PAYLOAD_PACKS, PIECE_BYTES, PieceKey, RowKey};
 
 /// Writes the packs of one transaction.
 pub(crate) struct PackWriter<'t> {
@@ -94,7 +94,7 @@ fn read(
 
 /// Reads the payloads of one kind of record in one query.
 pub(crate) struct PayloadReader {
-    kept: ReadOnlyTable<Place, &'static [u8]>,
+    kept: ReadOnlyTable<RowKey, &'static [u8]>,
     pieces: ReadOnlyTable<PieceKey, &'static [u8]>,
     packs: Packs,
 }
@@ -108,9 +108,9 @@ impl PayloadReader {
         })
     }
 
-    /// The payload of the record at `place`.
-    pub(crate) fn read<T: DeserializeOwned>(&mut self, place: Place) -> Outcome<Option<T>> {
-        let Some(kept) = self.kept.get(place)? else { return Ok(None) };
+    /// The payload of the record at `row_key`.
+    pub(crate) fn read<T: DeserializeOwned>(&mut self, row_key: RowKey) -> Outcome<Option<T>> {
+        let Some(kept) = self.kept.get(row_key)? else { return Ok(None) };
         let payload = self.packs.decode(kept.value(), |number| read(&self.pieces, number))?;
         Ok(Some(payload))
     }

@@ -8,7 +8,7 @@ use redb::{ReadableTable, WriteTransaction};
 
 use crate::error::Outcome;
 use crate::layout::{
-    EXECUTIONS, Entry, Kind, META, PAST_COSTS, Place, USAGES, first_of, number_value, past_key,
+    EXECUTIONS, Entry, Kind, META, PAST_COSTS, RowKey, USAGES, first_of, number_value, past_key,
     split,
 };
 use crate::payloads;
@@ -19,8 +19,8 @@ use crate::terms::TermWriter;
 /// The time before which records were deleted and are refused.
 pub(crate) const RAW_HORIZON: &str = "raw_horizon";
 
-/// A place and the bytes of its row.
-type Row = (Place, Vec<u8>);
+/// A row key and the bytes of its row.
+type Row = (RowKey, Vec<u8>);
 
 /// Deletes one batch; the caller commits.
 pub(crate) fn prune(
@@ -36,19 +36,19 @@ pub(crate) fn prune(
         let (usages, done) = oldest(txn, &USAGES, first_of(before), limit)?;
         pruned.usages = number(usages.len());
         pruned.done &= done;
-        for (place, row) in usages {
-            let usage = read_usage(place, &row, terms)?;
-            packed.extend(delete_payload(txn, &USAGES, place)?);
-            delete(txn, &USAGES, place, &usage_entries(&usage.attribution, terms)?)?;
+        for (row_key, row) in usages {
+            let usage = read_usage(row_key, &row, terms)?;
+            packed.extend(delete_payload(txn, &USAGES, row_key)?);
+            delete(txn, &USAGES, row_key, &usage_entries(&usage.attribution, terms)?)?;
         }
         let (executions, done) = oldest(txn, &EXECUTIONS, first_of(before), limit)?;
         pruned.executions = number(executions.len());
         pruned.done &= done;
-        for (place, row) in executions {
-            let execution = read_execution(place, &row, terms)?;
-            packed.extend(delete_payload(txn, &EXECUTIONS, place)?);
-            delete(txn, &EXECUTIONS, place, &execution_entries(&execution, terms)?)?;
-            let past = past_key(place, 0)..=past_key(place, u32::MAX);
+        for (row_key, row) in executions {
+            let execution = read_execution(row_key, &row, terms)?;
+            packed.extend(delete_payload(txn, &EXECUTIONS, row_key)?);
+            delete(txn, &EXECUTIONS, row_key, &execution_entries(&execution, terms)?)?;
+            let past = past_key(row_key, 0)..=past_key(row_key, u32::MAX);
             txn.open_table(PAST_COSTS)?.retain_in(past, |_, _| false)?;
         }
         let mut table = txn.open_table(META)?;
@@ -58,20 +58,20 @@ pub(crate) fn prune(
         }
     }
     if let Some(before) = prune.payloads_before {
-        let mut places = Vec::new();
+        let mut row_keys = Vec::new();
         for kind in [USAGES, EXECUTIONS] {
             let payloads = txn.open_table(kind.payloads)?;
             for entry in payloads.range(..first_of(before))?.take(limit.saturating_add(1)) {
-                places.push((entry?.0.value(), kind));
+                row_keys.push((entry?.0.value(), kind));
             }
         }
-        places.sort_unstable_by_key(|(place, _)| *place);
-        pruned.done &= places.len() <= limit;
-        places.truncate(limit);
-        for (place, kind) in &places {
-            packed.extend(delete_payload(txn, kind, *place)?);
+        row_keys.sort_unstable_by_key(|(row_key, _)| *row_key);
+        pruned.done &= row_keys.len() <= limit;
+        row_keys.truncate(limit);
+        for (row_key, kind) in &row_keys {
+            packed.extend(delete_payload(txn, kind, *row_key)?);
         }
-        pruned.payloads = number(places.len());
+        pruned.payloads = number(row_keys.len());
     }
     payloads::forget(txn, packed)?;
     Ok(pruned)
@@ -81,7 +81,7 @@ pub(crate) fn prune(
 fn oldest(
     txn: &WriteTransaction,
     kind: &Kind,
-    before: Place,
+    before: RowKey,
     limit: usize,
 ) -> Outcome<(Vec<Row>, bool)> {
     let mut found = Vec::new();
@@ -89,32 +89,37 @@ fn oldest(
         if found.len() == limit {
             return Ok((found, false));
         }
-        let (place, row) = entry?;
-        found.push((place.value(), row.value().to_vec()));
+        let (row_key, row) = entry?;
+        found.push((row_key.value(), row.value().to_vec()));
     }
     Ok((found, true))
 }
 
-/// Deletes the payload of the record at `place`, if it has one; answers where it lies in a pack.
+/// Deletes the payload of the record at `row_key`, if it has one; answers where it lies in a pack.
 fn delete_payload(
     txn: &WriteTransaction,
     kind: &Kind,
-    place: Place,
+    row_key: RowKey,
 ) -> Outcome<Option<codec::Place>> {
     let mut payloads = txn.open_table(kind.payloads)?;
-    let Some(kept) = payloads.remove(place)? else { return Ok(None) };
+    let Some(kept) = payloads.remove(row_key)? else { return Ok(None) };
     // What cannot be read is in no pack that could be named.
     Ok(codec::Place::of(kept.value()).unwrap_or_default())
 }
 
 /// Deletes a record, which has no payload any more, from the tables of its kind.
-fn delete(txn: &WriteTransaction, kind: &Kind, place: Place, entries: &[Entry<'_>]) -> Outcome<()> {
-    let (_, id) = split(place)?;
-    txn.open_table(kind.rows)?.remove(place)?;
+fn delete(
+    txn: &WriteTransaction,
+    kind: &Kind,
+    row_key: RowKey,
+    entries: &[Entry<'_>],
+) -> Outcome<()> {
+    let (_, id) = split(row_key)?;
+    txn.open_table(kind.rows)?.remove(row_key)?;
     txn.open_table(kind.ids)?.remove(id)?;
     let mut index = txn.open_table(kind.index)?;
     for entry in entries {
-        index.remove(&*entry.key(place))?;
+        index.remove(&*entry.key(row_key))?;
     }
     Ok(())
 }

@@ -13,7 +13,9 @@ use prompt_engine_core::{
 
 use crate::cells;
 use crate::error::Outcome;
-use crate::layout::{EXECUTIONS, Entry, Id, META, Place, Stretch, USAGES, moment, place, place_of};
+use crate::layout::{
+    EXECUTIONS, Entry, Id, META, RowKey, Stretch, USAGES, moment, row_key, row_key_of,
+};
 use crate::payloads::PayloadReader;
 use crate::prune::{self, RAW_HORIZON};
 use crate::records;
@@ -48,8 +50,8 @@ impl RecordStore for RedbStore {
                     if !query.needs_execution() {
                         let way = way_of_usages(&query.filter, &terms)?;
                         let mut walk = Walk::new(txn, &USAGES, &stretch, Order::OldestFirst, way)?;
-                        while let Some((place, row)) = walk.next()? {
-                            tally.usage(&read_usage(place, row.value(), &terms)?);
+                        while let Some((row_key, row)) = walk.next()? {
+                            tally.usage(&read_usage(row_key, row.value(), &terms)?);
                         }
                     }
                     let way = way_of_executions(&query.filter, None, &terms)?;
@@ -85,11 +87,11 @@ impl RecordStore for RedbStore {
         let id = id.to_bytes();
         self.read(move |txn, terms| {
             let Some(at) = txn.open_table(USAGES.ids)?.get(id)? else { return Ok(None) };
-            let place = place_of(id, at.value())?;
+            let row_key = row_key_of(id, at.value())?;
             let rows = txn.open_table(USAGES.rows)?;
-            let Some(row) = rows.get(place)? else { return Ok(None) };
-            let mut usage = read_usage(place, row.value(), &terms)?;
-            usage.payload = PayloadReader::open(txn, &USAGES)?.read(place)?;
+            let Some(row) = rows.get(row_key)? else { return Ok(None) };
+            let mut usage = read_usage(row_key, row.value(), &terms)?;
+            usage.payload = PayloadReader::open(txn, &USAGES)?.read(row_key)?;
             Ok(Some(usage))
         })
         .await
@@ -99,11 +101,11 @@ impl RecordStore for RedbStore {
         let id = id.to_bytes();
         self.read(move |txn, terms| {
             let Some(at) = txn.open_table(EXECUTIONS.ids)?.get(id)? else { return Ok(None) };
-            let place = place_of(id, at.value())?;
+            let row_key = row_key_of(id, at.value())?;
             let rows = txn.open_table(EXECUTIONS.rows)?;
-            let Some(row) = rows.get(place)? else { return Ok(None) };
-            let mut execution = read_execution(place, row.value(), &terms)?;
-            execution.payload = PayloadReader::open(txn, &EXECUTIONS)?.read(place)?;
+            let Some(row) = rows.get(row_key)? else { return Ok(None) };
+            let mut execution = read_execution(row_key, row.value(), &terms)?;
+            execution.payload = PayloadReader::open(txn, &EXECUTIONS)?.read(row_key)?;
             Ok(Some(execution))
         })
         .await
@@ -112,7 +114,7 @@ impl RecordStore for RedbStore {
     async fn list_usages(&self, query: &RecordQuery) -> Result<Page<Usage>> {
         let after = match &query.page.after {
             None => None,
-            Some(Cursor::Usage(at, id)) => Some(place(*at, *id)),
+            Some(Cursor::Usage(at, id)) => Some(row_key(*at, *id)),
             Some(other) => return Err(other.foreign()),
         };
         if query.filter.needs_execution() {
@@ -123,13 +125,13 @@ impl RecordStore for RedbStore {
             let mut payloads = PayloadReader::open(txn, &USAGES)?;
             let mut found = Vec::new();
             let mut walk = usage_walk(txn, &terms, &query, after)?;
-            while let Some((place, row)) = walk.next()? {
-                let mut usage = read_usage(place, row.value(), &terms)?;
+            while let Some((row_key, row)) = walk.next()? {
+                let mut usage = read_usage(row_key, row.value(), &terms)?;
                 if !query.filter.matches_usage(&usage) {
                     continue;
                 }
                 if query.payloads {
-                    usage.payload = payloads.read(place)?;
+                    usage.payload = payloads.read(row_key)?;
                 }
                 found.push(usage);
                 if found.len() > limit as usize {
@@ -145,7 +147,7 @@ impl RecordStore for RedbStore {
     async fn list_executions(&self, query: &RecordQuery) -> Result<Page<LlmExecution>> {
         let after = match &query.page.after {
             None => None,
-            Some(Cursor::Execution(at, id)) => Some(place(*at, *id)),
+            Some(Cursor::Execution(at, id)) => Some(row_key(*at, *id)),
             Some(other) => return Err(other.foreign()),
         };
         let (query, limit) = (query.clone(), query.page.limit);
@@ -155,13 +157,13 @@ impl RecordStore for RedbStore {
             let way = way_of_executions(&query.filter, query.usage.map(UsageId::to_bytes), &terms)?;
             let mut walk = Walk::new(txn, &EXECUTIONS, &stretch, query.order, way)?;
             let mut found = Vec::new();
-            while let Some((place, row)) = walk.next()? {
-                let mut execution = read_execution(place, row.value(), &terms)?;
+            while let Some((row_key, row)) = walk.next()? {
+                let mut execution = read_execution(row_key, row.value(), &terms)?;
                 if !query.filter.matches_execution(&execution) {
                     continue;
                 }
                 if query.payloads {
-                    execution.payload = payloads.read(place)?;
+                    execution.payload = payloads.read(row_key)?;
                 }
                 found.push(execution);
                 if found.len() > limit as usize {
@@ -223,8 +225,8 @@ fn sum_executions(
     tally: &mut Tally<'_>,
 ) -> Outcome<()> {
     let mut walk = Walk::new(txn, &EXECUTIONS, stretch, Order::OldestFirst, way)?;
-    while let Some((place, row)) = walk.next()? {
-        tally.execution(&read_execution(place, row.value(), terms)?);
+    while let Some((row_key, row)) = walk.next()? {
+        tally.execution(&read_execution(row_key, row.value(), terms)?);
     }
     Ok(())
 }
@@ -234,7 +236,7 @@ fn usage_walk(
     txn: &redb::ReadTransaction,
     terms: &TermReader<'_>,
     query: &RecordQuery,
-    after: Option<Place>,
+    after: Option<RowKey>,
 ) -> Outcome<Walk> {
     let mut stretch = Stretch::new(&query.range, query.order, after);
     let Some(id) = query.usage else {
@@ -243,8 +245,8 @@ fn usage_walk(
     };
     let id: Id = id.to_bytes();
     let at = txn.open_table(USAGES.ids)?.get(id)?;
-    match at.map(|at| place_of(id, at.value())).transpose()? {
-        Some(place) => stretch.narrow_to(place),
+    match at.map(|at| row_key_of(id, at.value())).transpose()? {
+        Some(row_key) => stretch.narrow_to(row_key),
         None => stretch.narrow_to_nothing(),
     }
     Walk::new(txn, &USAGES, &stretch, query.order, Way::Rows)

@@ -13,8 +13,8 @@ use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
 use crate::cells;
 use crate::error::{Fault, Outcome};
 use crate::layout::{
-    EXECUTIONS, Id, Kind, META, PAST_COSTS, Place, USAGES, moment, number_value, past_key, place,
-    place_of,
+    EXECUTIONS, Id, Kind, META, PAST_COSTS, RowKey, USAGES, moment, number_value, past_key,
+    row_key, row_key_of,
 };
 use crate::payloads::PackWriter;
 use crate::prune::RAW_HORIZON;
@@ -27,10 +27,10 @@ use crate::terms::{Lookup, TermReader, TermWriter};
 
 /// The tables of a kind of record, open for writing.
 struct Tables<'t> {
-    rows: Table<'t, Place, &'static [u8]>,
+    rows: Table<'t, RowKey, &'static [u8]>,
     ids: Table<'t, Id, &'static [u8]>,
     index: Table<'t, &'static [u8], ()>,
-    payloads: Table<'t, Place, &'static [u8]>,
+    payloads: Table<'t, RowKey, &'static [u8]>,
 }
 
 impl<'t> Tables<'t> {
@@ -43,23 +43,23 @@ impl<'t> Tables<'t> {
         })
     }
 
-    /// Takes `id` for a record that starts at `at`; answers the place of one that has it already.
-    fn take_id(&mut self, id: Id, at: Timestamp) -> Outcome<Option<Place>> {
+    /// Takes `id` for a record that starts at `at`; answers the row key of one that has it already.
+    fn take_id(&mut self, id: Id, at: Timestamp) -> Outcome<Option<RowKey>> {
         // Where it was taken the batch changes nothing here, or is refused and leaves no trace.
         let old = self.ids.insert(id, &number_value(at.as_micros())[..])?;
-        old.map(|old| place_of(id, old.value())).transpose()
+        old.map(|old| row_key_of(id, old.value())).transpose()
     }
 
-    fn row(&self, place: Place) -> Outcome<Vec<u8>> {
-        let row = self.rows.get(place)?;
+    fn row(&self, row_key: RowKey) -> Outcome<Vec<u8>> {
+        let row = self.rows.get(row_key)?;
         row.map(|row| row.value().to_vec())
             .ok_or_else(|| Fault::Row("an id names no row".to_owned()))
     }
 
-    fn put_payload(&mut self, place: Place, payload: Option<&[u8]>) -> Outcome<()> {
+    fn put_payload(&mut self, row_key: RowKey, payload: Option<&[u8]>) -> Outcome<()> {
         match payload {
-            Some(payload) => drop(self.payloads.insert(place, payload)?),
-            None => drop(self.payloads.remove(place)?),
+            Some(payload) => drop(self.payloads.insert(row_key, payload)?),
+            None => drop(self.payloads.remove(row_key)?),
         }
         Ok(())
     }
@@ -123,7 +123,7 @@ fn append_usage(
     payload: Option<&[u8]>,
 ) -> Outcome<bool> {
     let (id, at) = (usage.id.to_bytes(), usage.created_at);
-    let here = place(at, id);
+    let here = row_key(at, id);
     let Some(there) = tables.take_id(id, at)? else {
         tables.rows.insert(here, &*write_usage(usage, terms)?)?;
         for entry in usage_entries(&usage.attribution, terms)? {
@@ -151,7 +151,7 @@ fn append_execution(
     payload: Option<&[u8]>,
 ) -> Outcome<bool> {
     let (id, at) = (execution.id.to_bytes(), execution.created_at);
-    let here = place(at, id);
+    let here = row_key(at, id);
     let Some(there) = tables.take_id(id, at)? else {
         tables.rows.insert(here, &*write_execution(execution, terms)?)?;
         for entry in execution_entries(execution, terms)? {
@@ -205,12 +205,12 @@ pub(crate) fn revise_costs(
     let mut outcomes = Vec::with_capacity(revisions.len());
     for CostRevision { id, expected, new, priced_model, at } in revisions {
         let id = id.to_bytes();
-        let found = ids.get(id)?.map(|at| place_of(id, at.value())).transpose()?;
-        let Some(place) = found else {
+        let found = ids.get(id)?.map(|at| row_key_of(id, at.value())).transpose()?;
+        let Some(row_key) = found else {
             outcomes.push(Revised::NotFound);
             continue;
         };
-        let stored = stored_execution(&rows, place, terms)?;
+        let stored = stored_execution(&rows, row_key, terms)?;
         // A pending execution has no cost, so it never has the expected one.
         if stored.cost != Some(*expected) {
             outcomes.push(Revised::Mismatch);
@@ -222,32 +222,32 @@ pub(crate) fn revise_costs(
             priced_model: stored.priced_model.clone(),
             replaced_at: *at,
         };
-        let number = number_of_past(&past_costs, place)? + 1;
-        past_costs.insert(past_key(place, number), &*write_past_cost(&past, terms)?)?;
+        let number = number_of_past(&past_costs, row_key)? + 1;
+        past_costs.insert(past_key(row_key, number), &*write_past_cost(&past, terms)?)?;
         let revised =
             LlmExecution { cost: Some(*new), priced_model: priced_model.clone(), ..stored };
-        rows.insert(place, &*write_execution(&revised, terms)?)?;
+        rows.insert(row_key, &*write_execution(&revised, terms)?)?;
         outcomes.push(Revised::Changed);
     }
     Ok((outcomes, cells::keep(txn, &changes)?))
 }
 
 fn stored_execution(
-    rows: &impl ReadableTable<Place, &'static [u8]>,
-    place: Place,
+    rows: &impl ReadableTable<RowKey, &'static [u8]>,
+    row_key: RowKey,
     terms: &impl Lookup,
 ) -> Outcome<LlmExecution> {
-    let row = rows.get(place)?;
+    let row = rows.get(row_key)?;
     let row = row.ok_or_else(|| Fault::Row("an id names no row".to_owned()))?;
-    read_execution(place, row.value(), terms)
+    read_execution(row_key, row.value(), terms)
 }
 
-/// How many past costs the execution at `place` has.
+/// How many past costs the execution at `row_key` has.
 fn number_of_past(
     table: &impl ReadableTable<crate::layout::PastKey, &'static [u8]>,
-    place: Place,
+    row_key: RowKey,
 ) -> Outcome<u32> {
-    let last = table.range(past_key(place, 0)..=past_key(place, u32::MAX))?.next_back();
+    let last = table.range(past_key(row_key, 0)..=past_key(row_key, u32::MAX))?.next_back();
     let Some((key, _)) = last.transpose()? else { return Ok(0) };
     Ok(key.value().last_chunk().copied().map_or(0, u32::from_be_bytes))
 }
@@ -258,14 +258,14 @@ pub(crate) fn past_costs(
     terms: TermReader<'_>,
     ids: &[ExecutionId],
 ) -> Outcome<Vec<Vec<PastCost>>> {
-    let places = txn.open_table(EXECUTIONS.ids)?;
+    let row_keys = txn.open_table(EXECUTIONS.ids)?;
     let past_costs = txn.open_table(PAST_COSTS)?;
     let of = |id: &ExecutionId| {
         let id = id.to_bytes();
-        let Some(at) = places.get(id)? else { return Ok(Vec::new()) };
-        let place = place_of(id, at.value())?;
+        let Some(at) = row_keys.get(id)? else { return Ok(Vec::new()) };
+        let row_key = row_key_of(id, at.value())?;
         past_costs
-            .range(past_key(place, 0)..=past_key(place, u32::MAX))?
+            .range(past_key(row_key, 0)..=past_key(row_key, u32::MAX))?
             .map(|entry| read_past_cost(entry?.1.value(), &terms))
             .collect()
     };

@@ -8,7 +8,7 @@ use prompt_engine_core::{
 };
 
 use crate::error::{Fault, Outcome};
-use crate::layout::{Entry, Place, VERSION, moment, split};
+use crate::layout::{Entry, RowKey, VERSION, moment, split};
 use crate::terms::{Lookup, Term, TermWriter};
 
 /// Codes of the kinds of a cost.
@@ -25,8 +25,8 @@ pub(crate) fn write_usage(usage: &Usage, terms: &mut TermWriter<'_, '_>) -> Outc
 }
 
 /// The usage of a row, without its payload.
-pub(crate) fn read_usage(place: Place, row: &[u8], terms: &impl Lookup) -> Outcome<Usage> {
-    let (created_at, id) = split(place)?;
+pub(crate) fn read_usage(row_key: RowKey, row: &[u8], terms: &impl Lookup) -> Outcome<Usage> {
+    let (created_at, id) = split(row_key)?;
     let mut row = Reader::new(row, VERSION)?;
     let attribution = read_attribution(&mut row, terms)?;
     row.finish()?;
@@ -65,11 +65,11 @@ pub(crate) fn write_execution(
 
 /// The execution of a row, without its payload.
 pub(crate) fn read_execution(
-    place: Place,
+    row_key: RowKey,
     row: &[u8],
     terms: &impl Lookup,
 ) -> Outcome<LlmExecution> {
-    let (created_at, id) = split(place)?;
+    let (created_at, id) = split(row_key)?;
     let mut row = Reader::new(row, VERSION)?;
     let usage_id = UsageId::from_bytes(row.id()?);
     let attribution = read_attribution(&mut row, terms)?;

@@ -5,11 +5,11 @@ use prompt_engine_core::{Filter, Order, Status};
 use redb::{AccessGuard, Range, ReadOnlyTable, ReadTransaction};
 
 use crate::error::{Fault, Outcome};
-use crate::layout::{Entry, Id, Kind, Place, Stretch, place_in};
+use crate::layout::{Entry, Id, Kind, RowKey, Stretch, row_key_in};
 use crate::terms::{Term, TermReader};
 
-/// A record on the way: its place and its row.
-pub(crate) type Step = (Place, AccessGuard<'static, &'static [u8]>);
+/// A record on the way: its row key and its row.
+pub(crate) type Step = (RowKey, AccessGuard<'static, &'static [u8]>);
 
 /// Where a walk goes along.
 pub(crate) enum Way {
@@ -68,16 +68,16 @@ fn way_of_prompt(filter: &Filter, terms: &TermReader<'_>) -> Outcome<Way> {
 
 /// The records of `kind` in `stretch`, in `order`, along `way`.
 pub(crate) struct Walk {
-    rows: ReadOnlyTable<Place, &'static [u8]>,
+    rows: ReadOnlyTable<RowKey, &'static [u8]>,
     order: Order,
     legs: Vec<Leg>,
 }
 
-/// One sorted sequence of places.
+/// One sorted sequence of row keys.
 enum Leg {
-    Rows(Range<'static, Place, &'static [u8]>),
-    /// The place that comes next, taken out to be compared with those of other legs.
-    Index(Option<Place>, Range<'static, &'static [u8], ()>),
+    Rows(Range<'static, RowKey, &'static [u8]>),
+    /// The row key that comes next, taken out to be compared with those of other legs.
+    Index(Option<RowKey>, Range<'static, &'static [u8], ()>),
 }
 
 impl Walk {
@@ -92,7 +92,7 @@ impl Walk {
         let mut legs = Vec::new();
         match way {
             _ if stretch.is_empty() => {}
-            Way::Rows => legs.push(Leg::Rows(rows.range::<Place>((stretch.from, stretch.to))?)),
+            Way::Rows => legs.push(Leg::Rows(rows.range::<RowKey>((stretch.from, stretch.to))?)),
             Way::Index(prefixes) => {
                 let index = txn.open_table(kind.index)?;
                 for prefix in prefixes {
@@ -114,33 +114,33 @@ impl Walk {
                 Order::OldestFirst => range.next(),
                 Order::NewestFirst => range.next_back(),
             };
-            return Ok(step.transpose()?.map(|(place, row)| (place.value(), row)));
+            return Ok(step.transpose()?.map(|(row_key, row)| (row_key.value(), row)));
         }
-        let mut nearest: Option<(Place, usize)> = None;
+        let mut nearest: Option<(RowKey, usize)> = None;
         for (number, leg) in self.legs.iter().enumerate() {
-            if let Leg::Index(Some(place), _) = leg
-                && nearest.is_none_or(|(best, _)| self.order.is_behind(&best, place))
+            if let Leg::Index(Some(row_key), _) = leg
+                && nearest.is_none_or(|(best, _)| self.order.is_behind(&best, row_key))
             {
-                nearest = Some((*place, number));
+                nearest = Some((*row_key, number));
             }
         }
-        let Some((place, number)) = nearest else { return Ok(None) };
+        let Some((row_key, number)) = nearest else { return Ok(None) };
         if let Leg::Index(next, range) = &mut self.legs[number] {
             *next = next_place(range, self.order)?;
         }
-        let row = self.rows.get(place)?;
+        let row = self.rows.get(row_key)?;
         let row = row.ok_or_else(|| Fault::Row("an index names no row".to_owned()))?;
-        Ok(Some((place, row)))
+        Ok(Some((row_key, row)))
     }
 }
 
 fn next_place(
     range: &mut Range<'static, &'static [u8], ()>,
     order: Order,
-) -> Outcome<Option<Place>> {
+) -> Outcome<Option<RowKey>> {
     let key = match order {
         Order::OldestFirst => range.next(),
         Order::NewestFirst => range.next_back(),
     };
-    key.transpose()?.map(|(key, _)| place_in(key.value())).transpose()
+    key.transpose()?.map(|(key, _)| row_key_in(key.value())).transpose()
 }

@@ -6,7 +6,7 @@ use prompt_engine_core::{Filter, LlmExecution, Order, TimeRange};
 use redb::ReadTransaction;
 
 use crate::error::Outcome;
-use crate::layout::{EXECUTIONS, Place, Stretch};
+use crate::layout::{EXECUTIONS, RowKey, Stretch};
 use crate::rows::read_execution;
 use crate::terms::TermReader;
 use crate::walk::{Walk, way_of_executions};
@@ -22,15 +22,15 @@ pub(super) fn slowest(
     let stretch = Stretch::new(range, order, None);
     let way = way_of_executions(filter, None, terms)?;
     let mut walk = Walk::new(txn, &EXECUTIONS, &stretch, order, way)?;
-    // Of equal latencies the later place is the newer call.
-    let mut best: BTreeMap<(u64, Place), LlmExecution> = BTreeMap::new();
-    while let Some((place, row)) = walk.next()? {
-        let execution = read_execution(place, row.value(), terms)?;
+    // Of equal latencies the later row key is the newer call.
+    let mut best: BTreeMap<(u64, RowKey), LlmExecution> = BTreeMap::new();
+    while let Some((row_key, row)) = walk.next()? {
+        let execution = read_execution(row_key, row.value(), terms)?;
         let Some(latency) = execution.latency_ms else { continue };
         if !filter.matches_execution(&execution) {
             continue;
         }
-        best.insert((latency, place), execution);
+        best.insert((latency, row_key), execution);
         if best.len() > limit as usize {
             best.pop_first();
         }
