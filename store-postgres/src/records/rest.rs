@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use prompt_engine_core::codec::{self, Encoded, Packed};
+use prompt_engine_core::codec::{Encoded, Packed, Payload};
 use prompt_engine_core::{Error, ErrorKind, Timestamp};
 use sqlx::postgres::PgBindIterExt;
 use sqlx::types::Uuid;
@@ -24,14 +24,14 @@ const BYTES: usize = 16 * 1024 * 1024;
 const KEY: usize = 32;
 
 /// The payload of a record, or its place, to be written.
-struct Payload<'a> {
+struct PayloadRow<'a> {
     id: Uuid,
     created_at: Timestamp,
     data: Cow<'a, [u8]>,
 }
 
 /// A pack to be written.
-struct Pack<'a> {
+struct PackRow<'a> {
     number: i64,
     data: Cow<'a, [u8]>,
 }
@@ -39,9 +39,9 @@ struct Pack<'a> {
 /// What is to be written of the payloads of a batch.
 #[derive(Default)]
 struct Rest<'a> {
-    usages: Vec<Payload<'a>>,
-    executions: Vec<Payload<'a>>,
-    packs: Vec<Pack<'a>>,
+    usages: Vec<PayloadRow<'a>>,
+    executions: Vec<PayloadRow<'a>>,
+    packs: Vec<PackRow<'a>>,
     /// Calls that were pending and have no payload any more.
     without: Vec<(Timestamp, Uuid)>,
 }
@@ -56,17 +56,17 @@ impl<'a> Rest<'a> {
             for Encoded { record, payload } in records {
                 let Identity { id, created_at, .. } = Identity::of(record);
                 if !done.changed(&id) {
-                    if let codec::Payload::Line(line) = payload {
+                    if let Payload::Line(line) = payload {
                         unused.push(*line);
                     }
                     continue;
                 }
                 match (id, payload.kept(number.cast_unsigned())) {
                     (Id::Usage(id), Some(data)) => {
-                        rest.usages.push(Payload { id, created_at, data });
+                        rest.usages.push(PayloadRow { id, created_at, data });
                     }
                     (Id::Execution(id), Some(data)) => {
-                        rest.executions.push(Payload { id, created_at, data });
+                        rest.executions.push(PayloadRow { id, created_at, data });
                     }
                     (Id::Execution(id), None) if done.finished.contains(&id) => {
                         rest.without.push((created_at, id));
@@ -77,7 +77,7 @@ impl<'a> Rest<'a> {
             if let Some(pack) = pack
                 && let Some(data) = used(pack, unused).await?
             {
-                rest.packs.push(Pack { number, data });
+                rest.packs.push(PackRow { number, data });
             }
         }
         Ok(rest)
@@ -127,9 +127,9 @@ pub(super) async fn insert(
 
 /// What one statement writes.
 struct Part<'p> {
-    usages: &'p [Payload<'p>],
-    executions: &'p [Payload<'p>],
-    packs: &'p [Pack<'p>],
+    usages: &'p [PayloadRow<'p>],
+    executions: &'p [PayloadRow<'p>],
+    packs: &'p [PackRow<'p>],
 }
 
 /// Takes as many of `rows` as one statement takes behind others of `size`.
