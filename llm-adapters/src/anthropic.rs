@@ -5,7 +5,7 @@ mod reply;
 mod request;
 mod schema;
 
-use prompt_engine_core::{ChatReply, ChatRequest, LlmError};
+use prompt_engine_core::{ChatReply, ChatRequest, LlmError, TokenCounts};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -68,5 +68,9 @@ impl Api for Messages {
 
     fn reply(value: &Value, _: &str, head: &Head) -> Result<Option<ChatReply>, LlmError> {
         Ok(reply::read(value, head))
+    }
+
+    fn tokens(value: &Value) -> Option<TokenCounts> {
+        reply::tokens(value.get("usage")?)
     }
 }

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures::StreamExt;
-use prompt_engine_core::{ChatReply, ChatRequest, ChatStream, LlmError};
+use prompt_engine_core::{ChatReply, ChatRequest, ChatStream, LlmError, TokenCounts};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -57,16 +57,23 @@ pub(crate) trait Api: Send + 'static {
     /// The reply in `value`, parsed from `raw`, which is the body of a success and reports no error;
     /// `None` where it is no answer.
     fn reply(value: &Value, raw: &str, head: &Head) -> Result<Option<ChatReply>, LlmError>;
+
+    /// What `value`, the body of a success that holds no reply, says that it used.
+    fn tokens(value: &Value) -> Option<TokenCounts>;
 }
 
 /// The reply in `body`, that of a success.
 pub(crate) fn read<A: Api>(body: &str, head: &Head) -> Result<ChatReply, LlmError> {
     let no_answer = || error::no_answer(A::ANSWER, body, head);
     let value = serde_json::from_str(body).map_err(|_| no_answer())?;
-    if has_error(&value) {
-        return Err(error::from_value(&value, head));
-    }
-    A::reply(&value, body, head)?.ok_or_else(no_answer)
+    let failed = if has_error(&value) {
+        error::from_value(&value, head)
+    } else if let Some(reply) = A::reply(&value, body, head)? {
+        return Ok(reply);
+    } else {
+        no_answer()
+    };
+    Err(error::paid(failed, A::tokens(&value)))
 }
 
 pub(crate) struct Connection {

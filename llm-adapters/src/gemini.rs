@@ -3,7 +3,7 @@
 mod reply;
 mod request;
 
-use prompt_engine_core::{ChatReply, ChatRequest, LlmError};
+use prompt_engine_core::{ChatReply, ChatRequest, LlmError, TokenCounts};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -63,6 +63,10 @@ impl Api for GenerateContent {
 
     fn reply(value: &Value, _: &str, head: &Head) -> Result<Option<ChatReply>, LlmError> {
         Ok(reply::read(value, head))
+    }
+
+    fn tokens(value: &Value) -> Option<TokenCounts> {
+        reply::tokens(value.get("usageMetadata")?)
     }
 }
 

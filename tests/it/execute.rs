@@ -174,6 +174,31 @@ async fn one_render_executed_twice_is_one_usage_and_two_executions() {
 }
 
 #[tokio::test]
+async fn a_failed_call_is_recorded_with_what_it_used_and_paid_for() {
+    let engine = engine().await;
+    let failed = |tokens| LlmError::new(ErrorCategory::Server, "it failed").with_tokens(tokens);
+    let used = reply("a").tokens.unwrap();
+    let odd = TokenCounts { input: 1, cache_read: 2, ..TokenCounts::default() };
+    let acts = [Act::Reply(reply("a")), Act::Fail(failed(used)), Act::Fail(failed(odd))];
+    let client = Scripted::new(acts);
+    let rendered = engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    let paid = rendered.execute_with(&client).await.unwrap().execution;
+    assert!(paid.cost.unwrap().usd().is_some());
+
+    let error = rendered.execute_with(&client).await.unwrap_err();
+    let execution = error.execution().unwrap();
+    assert_eq!((execution.status, execution.tokens), (Status::Error, paid.tokens));
+    assert_eq!((execution.cost, &execution.priced_model), (paid.cost, &paid.priced_model));
+
+    let error = rendered.execute_with(&client).await.unwrap_err();
+    let execution = error.execution().unwrap();
+    let reason = execution.cost.unwrap().reason();
+    assert_eq!((execution.tokens, reason), (None, Some(UnpricedReason::InconsistentUsage)));
+    let metadata = &execution.payload.as_ref().unwrap().response_metadata;
+    assert_eq!(metadata["inconsistent_usage"]["cache_read"], 2);
+}
+
+#[tokio::test]
 async fn a_reported_cost_wins_and_contradicting_counts_leave_the_call_unpriced() {
     let engine = engine().await;
     let reported = ChatReply { reported_cost: Some("0.5".parse().unwrap()), ..reply("a") };

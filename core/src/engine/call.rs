@@ -18,7 +18,7 @@ use crate::record::{Attribution, ExecutionPayload, LlmExecution, Record};
 use crate::recorder::{DropReason, Recorded, Reservation, weight};
 use crate::status::Status;
 use crate::time::Timestamp;
-use crate::tokens::TokenUsage;
+use crate::tokens::{TokenCounts, TokenUsage};
 
 /// Room for the answer, beside what was sent, before it must be cut if the queue is full.
 const ANSWER_BYTES: usize = 8 * 1024;
@@ -153,10 +153,7 @@ impl Call {
         payload.tool_calls.clone_from(&reply.tool_calls);
         payload.finish_reason.clone_from(&reply.finish_reason);
         extend(&mut payload.response_metadata, reply.metadata.clone());
-        if let (Some(counts), None) = (counts, execution.tokens) {
-            let raw = serde_json::to_value(counts).unwrap_or_default();
-            payload.response_metadata.insert("inconsistent_usage".to_owned(), raw);
-        }
+        keep_inconsistent(&mut payload, counts, execution.tokens);
         execution.payload = Some(payload.into());
         Some(self.close(execution, place, measured))
     }
@@ -178,6 +175,15 @@ impl Call {
                 None,
             );
         }
+        self.price(execution, tokens)
+    }
+
+    /// The cost by the prices of the engine.
+    fn price(
+        &self,
+        execution: &LlmExecution,
+        tokens: &Option<crate::Result<TokenUsage>>,
+    ) -> (Option<Cost>, Option<Label>) {
         if let Some(Err(_)) = tokens {
             return (Some(Cost::unpriced(UnpricedReason::InconsistentUsage)), None);
         }
@@ -192,7 +198,13 @@ impl Call {
         execution.status = error.status();
         execution.error_category = Some(error.category());
         execution.http_status = error.http_status();
-        execution.cost = Some(Cost::unpriced(UnpricedReason::NoUsage));
+        let counts = error.tokens();
+        let tokens = counts.map(|counts| counts.check());
+        (execution.cost, execution.priced_model) = match &tokens {
+            None => (Some(Cost::unpriced(UnpricedReason::NoUsage)), None),
+            Some(_) => self.price(&execution, &tokens),
+        };
+        execution.tokens = tokens.and_then(Result::ok);
         let seen = std::mem::take(&mut self.seen);
         payload.response_content = (!seen.is_empty()).then_some(seen);
         payload.error_message = Some(error.to_string());
@@ -204,6 +216,7 @@ impl Call {
             payload.response_metadata.insert("retry_after_ms".to_owned(), ms.into());
         }
         extend(&mut payload.response_metadata, error.metadata().clone());
+        keep_inconsistent(&mut payload, counts, execution.tokens);
         execution.payload = Some(payload.into());
         self.span.record("error.type", error.category().as_str());
         Some(self.close(execution, place, measured))
@@ -256,6 +269,18 @@ impl Drop for Call {
         {
             finished.hand_over();
         }
+    }
+}
+
+/// Keeps counts that no check let pass, for a person to see.
+fn keep_inconsistent(
+    payload: &mut ExecutionPayload,
+    counts: Option<TokenCounts>,
+    checked: Option<TokenUsage>,
+) {
+    if let (Some(counts), None) = (counts, checked) {
+        let raw = serde_json::to_value(counts).unwrap_or_default();
+        payload.response_metadata.insert("inconsistent_usage".to_owned(), raw);
     }
 }
 

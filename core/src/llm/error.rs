@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::error::BoxError;
 use crate::status::{ErrorCategory, Status};
+use crate::tokens::TokenCounts;
 
 /// Why a call to a model failed.
 ///
@@ -33,6 +34,7 @@ struct Details {
     http_status: Option<u16>,
     code: Option<String>,
     retry_after: Option<Duration>,
+    tokens: Option<TokenCounts>,
     metadata: Value,
     source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
 }
@@ -46,6 +48,7 @@ impl LlmError {
             http_status: None,
             code: None,
             retry_after: None,
+            tokens: None,
             metadata: Value::Null,
             source: None,
         }))
@@ -74,6 +77,22 @@ impl LlmError {
     #[must_use]
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
         self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// The same error with the token usage that the provider reported, unchecked: of an answer that
+    /// failed after the model worked on it, which is paid for.
+    ///
+    /// # Example: a response that failed
+    /// ```
+    /// use prompt_engine_core::{ErrorCategory, LlmError, TokenCounts};
+    /// let tokens = TokenCounts { input: 9, output: 4, ..TokenCounts::default() };
+    /// let error = LlmError::new(ErrorCategory::Server, "the response failed").with_tokens(tokens);
+    /// assert_eq!(error.tokens(), Some(tokens));
+    /// ```
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: TokenCounts) -> Self {
+        self.0.tokens = Some(tokens);
         self
     }
 
@@ -114,6 +133,11 @@ impl LlmError {
     /// How long the provider asks to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// Token usage as reported, unchecked; `None` where the provider reported none.
+    pub fn tokens(&self) -> Option<TokenCounts> {
+        self.0.tokens
     }
 
     /// What else the provider said: request id, error object. `Null` where there is nothing.

@@ -179,7 +179,7 @@ impl Blocks {
 }
 
 /// Anthropic counts cache reads and writes beside the input; thoughts are a part of the output.
-fn tokens(usage: &Value) -> Option<TokenCounts> {
+pub(super) fn tokens(usage: &Value) -> Option<TokenCounts> {
     let input = count(usage, "/input_tokens");
     let output = count(usage, "/output_tokens");
     if input.is_none() && output.is_none() {

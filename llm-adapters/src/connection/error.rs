@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use prompt_engine_core::{ErrorCategory, LlmError};
+use prompt_engine_core::{ErrorCategory, LlmError, TokenCounts};
 use serde_json::{Map, Value};
 
 use super::Head;
@@ -36,6 +36,14 @@ pub(crate) fn from_value(value: &Value, head: &Head) -> LlmError {
     let whole = || excerpt(&head.redactor.value(value).to_string());
     let message = said.message.map_or_else(whole, str::to_owned);
     said.error(said.status, &message, None, head).with_metadata(metadata(value, head))
+}
+
+/// The same error with what the answer used, where it says that.
+pub(crate) fn paid(error: LlmError, tokens: Option<TokenCounts>) -> LlmError {
+    match tokens {
+        Some(tokens) => error.with_tokens(tokens),
+        None => error,
+    }
 }
 
 /// A success whose body holds no `what`.

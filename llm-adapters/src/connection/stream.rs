@@ -197,7 +197,8 @@ impl<A: Api> Reader<A> {
                 Some(reply) => Ok(Some(reply)),
                 None if self.started => Err(http::cut_short()),
                 None => Err(http::unreadable("the stream held no answer", "")),
-            };
+            }
+            .map_err(|error| error::paid(error, self.frames.facts().tokens));
         }
         if raw.is_empty() {
             return Ok(None);

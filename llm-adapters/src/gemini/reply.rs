@@ -113,7 +113,7 @@ impl Candidates {
 
 /// Gemini counts thoughts beside the candidates, and what its own tools read beside the prompt;
 /// what came from a cache is a part of the prompt.
-fn tokens(usage: &Value) -> Option<TokenCounts> {
+pub(super) fn tokens(usage: &Value) -> Option<TokenCounts> {
     let input = count(usage, "/promptTokenCount");
     let output = count(usage, "/candidatesTokenCount");
     let reasoning = count(usage, "/thoughtsTokenCount");

@@ -4,10 +4,11 @@ mod reply;
 mod request;
 mod stream;
 
-use prompt_engine_core::{ChatReply, ChatRequest, LlmError};
+use prompt_engine_core::{ChatReply, ChatRequest, LlmError, TokenCounts};
 use reqwest::Url;
 use serde_json::Value;
 
+use super::facts;
 use crate::connection::{Api, Delivery, Head};
 
 /// Its own host; those of its regions, such as `eu.api.openai.com`, end in it.
@@ -34,6 +35,10 @@ impl Api for ChatCompletions {
 
     fn reply(value: &Value, raw: &str, head: &Head) -> Result<Option<ChatReply>, LlmError> {
         reply::read(value, raw, head)
+    }
+
+    fn tokens(value: &Value) -> Option<TokenCounts> {
+        facts::tokens(value)
     }
 }
 

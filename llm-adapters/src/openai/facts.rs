@@ -49,6 +49,13 @@ impl Facts {
     }
 }
 
+/// What `value` says that it used.
+pub(super) fn tokens(value: &Value) -> Option<TokenCounts> {
+    let mut facts = Facts::default();
+    facts.note(value, "");
+    facts.tokens
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,9 +4,10 @@ mod reply;
 mod request;
 mod stream;
 
-use prompt_engine_core::{ChatReply, ChatRequest, LlmError};
+use prompt_engine_core::{ChatReply, ChatRequest, LlmError, TokenCounts};
 use serde_json::Value;
 
+use super::facts;
 use crate::connection::{Api, Delivery, Head};
 
 /// The Responses API.
@@ -31,5 +32,9 @@ impl Api for Responses {
             return Ok(None);
         }
         reply::read(value, raw, None, head).map(Some)
+    }
+
+    fn tokens(value: &Value) -> Option<TokenCounts> {
+        facts::tokens(value)
     }
 }

@@ -11,13 +11,13 @@ use crate::json::{has_error, text};
 pub(super) fn read(value: &Value, raw: &str, head: &Head) -> Result<Option<ChatReply>, LlmError> {
     let choices = value.get("choices").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let Some(choice) = choices.iter().find(is_first).or(choices.first()) else { return Ok(None) };
+    let mut facts = Facts::default();
+    facts.note(value, raw);
     if has_error(choice) {
-        return Err(error::from_value(choice, head));
+        return Err(error::paid(error::from_value(choice, head), facts.tokens));
     }
     let empty = Value::Null;
     let message = choice.get("message").unwrap_or(&empty);
-    let mut facts = Facts::default();
-    facts.note(value, raw);
     facts.finish_reason = text(choice, "finish_reason").map(str::to_owned);
     if let Some(refusal) = text(message, "refusal") {
         facts.kept.insert("refusal".into(), refusal.into());

@@ -18,23 +18,12 @@ pub(super) fn read(
     items: Option<&[Value]>,
     head: &Head,
 ) -> Result<ChatReply, LlmError> {
-    let status = text(response, "status");
-    if has_error(response) {
-        return Err(error::from_value(response, head));
-    }
-    match status {
-        Some("failed") => {
-            let message = "the server says that the response failed, and not why";
-            return Err(LlmError::new(ErrorCategory::Server, message));
-        }
-        Some("cancelled") => {
-            let message = "the response was cancelled at the server";
-            return Err(LlmError::new(ErrorCategory::Cancelled, message));
-        }
-        _ => {}
-    }
     let mut facts = Facts::default();
     facts.note(response, raw);
+    let status = text(response, "status");
+    if let Some(error) = failure(response, status, head) {
+        return Err(error::paid(error, facts.tokens));
+    }
     let own = response.get("output").and_then(Value::as_array).filter(|own| !own.is_empty());
     let mut output = Output::default();
     for item in own.map_or(items.unwrap_or_default(), Vec::as_slice) {
@@ -53,6 +42,21 @@ pub(super) fn read(
     let reason = response.pointer("/incomplete_details/reason").and_then(Value::as_str);
     facts.finish_reason = reason.or(status).map(str::to_owned);
     Ok(facts.reply(content, calls, head))
+}
+
+/// What became of a response that is no reply.
+fn failure(response: &Value, status: Option<&str>, head: &Head) -> Option<LlmError> {
+    if has_error(response) {
+        return Some(error::from_value(response, head));
+    }
+    let (category, message) = match status? {
+        "failed" => {
+            (ErrorCategory::Server, "the server says that the response failed, and not why")
+        }
+        "cancelled" => (ErrorCategory::Cancelled, "the response was cancelled at the server"),
+        _ => return None,
+    };
+    Some(LlmError::new(category, message))
 }
 
 /// What the items of an output say.

@@ -334,3 +334,31 @@ async fn a_response_is_asked_for_where_responses_are() {
     let (texts, _) = drain(&client, &ask("hi")).await.expect("a reply");
     assert_eq!(texts.concat(), "/v1/responses \"hi\" true");
 }
+
+#[tokio::test]
+async fn an_answer_that_failed_says_what_it_used() {
+    let usage = json!({"input_tokens": 9, "output_tokens": 4});
+    let failed = json!({"id": "r", "status": "failed", "usage": usage,
+        "error": {"code": "server_error", "message": "sorry"}});
+    let event = json!({"type": "response.failed", "response": failed});
+    let empty = json!({"id": "1", "choices": [], "usage": usage});
+    for (responses, plain, streamed) in [
+        (true, failed, framed(&[event])),
+        (false, empty.clone(), format!("data: {empty}\n\ndata: [DONE]\n\n")),
+    ] {
+        let url = serve(move |_: Uri, body: Bytes| {
+            let asked: Value = serde_json::from_slice(&body).expect("a JSON body");
+            if asked["stream"] == true { streamed.clone() } else { plain.to_string() }
+        })
+        .await;
+        let chat = client(&url);
+        let client: Box<dyn LlmClient> =
+            if responses { Box::new(chat.responses()) } else { Box::new(chat) };
+        let plain = client.chat(&ask("hi")).await.expect_err("an error");
+        let (_, streamed) = drain(client.as_ref(), &ask("hi")).await.expect_err("an error");
+        for error in [plain, streamed] {
+            let tokens = error.tokens().map(|tokens| (tokens.input, tokens.output));
+            assert_eq!(tokens, Some((9, 4)), "{error}");
+        }
+    }
+}
