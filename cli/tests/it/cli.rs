@@ -225,13 +225,13 @@ fn the_turns_before_a_call_are_shown_with_their_tools_and_pictures() {
     place.ok(&["export", "one.jsonl"]);
     let file = place.path().join("one.jsonl");
     // As the second call of a chat has it: no command makes one.
-    let asked = json!({"role": "user", "content": "Hello Ada"}).to_string();
+    let asked = r#"{"role":"user","content":"Hello Ada"}"#;
     let picture = json!({"role": "user", "content": "", "images": ["https://e.org/a.png"]});
     let call = json!({"id": "c1", "name": "weather", "arguments": "{\"city\":\"Oslo\"}"});
     let turn = json!({"role": "assistant", "content": "", "tool_calls": [call]});
     let text = fs::read_to_string(&file).unwrap();
-    assert!(text.contains(&asked), "{text}");
-    fs::write(&file, text.replace(&asked, &format!("{picture},{turn}"))).unwrap();
+    assert!(text.contains(asked), "{text}");
+    fs::write(&file, text.replace(asked, &format!("{picture},{turn}"))).unwrap();
     place.ok(&["--store", "sqlite://other.db", "import", "one.jsonl"]);
 
     let other = |arguments: &[&str]| {
