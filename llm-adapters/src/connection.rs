@@ -1,6 +1,6 @@
 //! What the clients share: a server, the times that a call may take, and one call of any API.
 //! Invariant: one call is one HTTP request; neither a redirect nor anything of ours repeats it. No
-//! answer is read without bounds, and no text that leaves holds the key.
+//! answer is read without bounds, and no error, finish reason or metadata holds the key.
 
 mod answer;
 mod endpoint;

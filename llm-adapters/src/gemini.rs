@@ -48,12 +48,17 @@ impl Api for GenerateContent {
 
     fn path(model: &str, delivery: Delivery) -> Result<String, LlmError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '@');
-        if model.is_empty() || !model.chars().all(plain) {
+        // As Gemini lists them, or the name alone.
+        let (kind, name) = match model.split_once('/') {
+            Some((kind @ ("models" | "tunedModels"), name)) => (kind, name),
+            _ => ("models", model),
+        };
+        if name.is_empty() || !name.chars().all(plain) {
             return Err(refusal(format!("{model:?} is no name of a Gemini model")));
         }
         Ok(match delivery {
-            Delivery::Whole => format!("/models/{model}:generateContent"),
-            Delivery::Streamed => format!("/models/{model}:streamGenerateContent?alt=sse"),
+            Delivery::Whole => format!("/{kind}/{name}:generateContent"),
+            Delivery::Streamed => format!("/{kind}/{name}:streamGenerateContent?alt=sse"),
         })
     }
 

@@ -1,5 +1,6 @@
 //! What the Messages API answers: one message, or the events that build it up.
-//! Invariant: an odd field never fails a reply; a tool call and a thought are put together by the index of their block.
+//! Invariant: an odd field never fails a reply; a block is put together by its index, and blocks keep
+//! their order.
 
 use prompt_engine_core::{ChatReply, LlmError, TokenCounts, ToolCall};
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ pub(super) fn read(body: &Value, head: &Head) -> Option<ChatReply> {
                 message.block(place, block);
             }
         }
-        Value::String(said) => message.push_text(said),
+        Value::String(said) => message.blocks.push((0, Block::Text(said.clone()))),
         _ => return None,
     }
     Some(message.reply(head))
@@ -27,12 +28,18 @@ pub(super) fn read(body: &Value, head: &Head) -> Option<ChatReply> {
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
     facts: Facts,
-    text: Option<String>,
-    calls: Vec<(u64, ToolCall)>,
-    /// The blocks `thinking` and `redacted_thinking`, which go back with the tool calls they led to.
-    thoughts: Vec<(u64, Value)>,
+    /// Each with its index.
+    blocks: Vec<(u64, Block)>,
     /// Whether a last frame came.
     stopped: bool,
+}
+
+#[derive(Debug)]
+enum Block {
+    Text(String),
+    /// `thinking` or `redacted_thinking`, as it came.
+    Thought(Value),
+    Call(ToolCall),
 }
 
 impl Frames for Blocks {
@@ -83,24 +90,27 @@ impl Frames for Blocks {
 
 impl Blocks {
     fn reply(self, head: &Head) -> ChatReply {
-        let Self { mut facts, text: content, calls, thoughts, .. } = self;
-        let mut calls: Vec<_> = calls.into_iter().map(|(_, call)| call).collect();
-        for call in &mut calls {
-            if call.arguments.is_empty() {
-                call.arguments.push_str("{}");
+        let Self { mut facts, blocks, .. } = self;
+        let signature = signature(&blocks);
+        let (mut content, mut calls) = (None::<String>, Vec::new());
+        for (_, block) in blocks {
+            match block {
+                Block::Text(text) => content.get_or_insert_default().push_str(&text),
+                Block::Thought(_) => {}
+                Block::Call(mut call) => {
+                    if call.arguments.is_empty() {
+                        call.arguments.push_str("{}");
+                    }
+                    calls.push(call);
+                }
             }
         }
-        if let (Some(first), false) = (calls.first_mut(), thoughts.is_empty()) {
-            let thoughts: Value = thoughts.into_iter().map(|(_, thought)| thought).collect();
-            first.signature = Some(thoughts.to_string());
+        if let Some(first) = calls.first_mut() {
+            first.signature = signature;
         }
         facts.tokens = tokens(&facts.usage);
         facts.service_tier = text(&facts.usage, "service_tier").map(str::to_owned);
         facts.reply(content, calls, head)
-    }
-
-    fn push_text(&mut self, text: &str) {
-        self.text.get_or_insert_default().push_str(text);
     }
 
     fn note(&mut self, message: &Value) {
@@ -125,9 +135,14 @@ impl Blocks {
         }
     }
 
+    /// The latest block of that index.
+    fn at(&mut self, place: u64) -> Option<&mut Block> {
+        self.blocks.iter_mut().rfind(|(at, _)| *at == place).map(|(_, block)| block)
+    }
+
     fn block(&mut self, place: u64, block: &Value) -> Step {
         match text(block, "type") {
-            Some("text") => self.text(block),
+            Some("text") => self.text(place, block),
             Some("tool_use") => {
                 let field = |name| text(block, name).unwrap_or_default().to_owned();
                 // A stream begins with an empty object and sends the text of the real one after it.
@@ -136,11 +151,11 @@ impl Blocks {
                 let arguments = input.map(Value::to_string).unwrap_or_default();
                 let call =
                     ToolCall { id: field("id"), name: field("name"), arguments, signature: None };
-                self.calls.push((place, call));
+                self.blocks.push((place, Block::Call(call)));
                 Step { token: true, ..Step::default() }
             }
             Some("thinking" | "redacted_thinking") => {
-                self.thoughts.push((place, block.clone()));
+                self.blocks.push((place, Block::Thought(block.clone())));
                 Step { token: true, ..Step::default() }
             }
             // What a tool of the server did is no text and no call of ours.
@@ -150,20 +165,22 @@ impl Blocks {
 
     fn delta(&mut self, place: u64, delta: &Value) -> Step {
         match text(delta, "type") {
-            Some("text_delta") => return self.text(delta),
+            Some("text_delta") => return self.text(place, delta),
             Some("input_json_delta") => {
-                let call = self.calls.iter_mut().rfind(|(at, _)| *at == place);
-                if let (Some((_, call)), Some(part)) = (call, text(delta, "partial_json")) {
+                let block = self.at(place);
+                if let (Some(Block::Call(call)), Some(part)) = (block, text(delta, "partial_json"))
+                {
                     call.arguments.push_str(part);
                 }
             }
             Some(kind @ ("thinking_delta" | "signature_delta")) => {
                 let name = kind.trim_end_matches("_delta");
-                let thought = self.thoughts.iter_mut().rfind(|(at, _)| *at == place);
-                if let (Some((_, Value::Object(fields))), Some(part)) = (thought, text(delta, name))
-                {
-                    let known = fields.get(name).and_then(Value::as_str).unwrap_or_default();
-                    fields.insert(name.into(), json!(format!("{known}{part}")));
+                let block = self.at(place);
+                if let (Some(Block::Thought(thought)), Some(part)) = (block, text(delta, name)) {
+                    match thought.get_mut(name) {
+                        Some(Value::String(known)) => known.push_str(part),
+                        _ => thought[name] = json!(part),
+                    }
                 }
             }
             _ => return Step::default(),
@@ -171,11 +188,35 @@ impl Blocks {
         Step { token: true, ..Step::default() }
     }
 
-    fn text(&mut self, said: &Value) -> Step {
+    fn text(&mut self, place: u64, said: &Value) -> Step {
         let Some(said) = said.get("text").and_then(Value::as_str) else { return Step::default() };
-        self.push_text(said);
+        match self.at(place) {
+            Some(Block::Text(known)) => known.push_str(said),
+            _ => self.blocks.push((place, Block::Text(said.to_owned()))),
+        }
         Step { text: said.to_owned(), token: !said.is_empty(), ..Step::default() }
     }
+}
+
+/// What goes back with the first tool call: the thoughts. Where one of them follows a text or a call,
+/// all blocks in their order, since Anthropic refuses thoughts in another; a call is a bare mark there.
+fn signature(blocks: &[(u64, Block)]) -> Option<String> {
+    let is_thought = |(_, block): &&(u64, Block)| matches!(block, Block::Thought(_));
+    let first = blocks.iter().take_while(is_thought).count();
+    let thoughts = blocks.iter().filter(is_thought).count();
+    if thoughts == 0 {
+        return None;
+    }
+    let kept = if thoughts == first { &blocks[..first] } else { blocks };
+    let kept: Value = kept
+        .iter()
+        .map(|(_, block)| match block {
+            Block::Text(text) => json!({"type": "text", "text": text}),
+            Block::Thought(thought) => thought.clone(),
+            Block::Call(_) => json!({"type": "tool_use"}),
+        })
+        .collect();
+    Some(kept.to_string())
 }
 
 /// Anthropic counts cache reads and writes beside the input; thoughts are a part of the output.
@@ -234,6 +275,19 @@ mod tests {
         let plain = read(json!({"content": "plain"})).expect("a reply");
         assert_eq!(plain.content.as_deref(), Some("plain"));
         assert_eq!(read(json!({"content": null})), None);
+    }
+
+    #[test]
+    fn thoughts_between_other_blocks_keep_their_place() {
+        let thought = |said: &str| json!({"type": "thinking", "thinking": said, "signature": "c"});
+        let (first, second) = (thought("a"), thought("b"));
+        let text = json!({"type": "text", "text": "Let me see."});
+        let call = json!({"type": "tool_use", "id": "t1", "name": "f", "input": {}});
+        let body = json!({"content": [first, text, second, call]});
+        let reply = read(&body, &Head::default()).expect("a reply");
+        assert_eq!(reply.content.as_deref(), Some("Let me see."));
+        let kept = json!([first, text, second, {"type": "tool_use"}]).to_string();
+        assert_eq!(reply.tool_calls[0].signature, Some(kept));
     }
 
     #[test]

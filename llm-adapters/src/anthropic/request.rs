@@ -78,7 +78,7 @@ fn text(text: &str) -> Value {
 fn said(message: &Message) -> Result<Vec<Value>, LlmError> {
     let Message { content, images, .. } = message;
     let mut parts = Vec::new();
-    if !content.is_empty() || images.is_empty() {
+    if is_said(content) || images.is_empty() {
         parts.push(text(content));
     }
     for image in images {
@@ -99,25 +99,43 @@ fn picture(image: &Image) -> Result<Value, LlmError> {
 
 fn answered<'m>(message: &'m Message, place: usize, ids: &mut Ids<'m>) -> Vec<Value> {
     let Message { content, tool_calls, .. } = message;
-    let mut parts: Vec<_> = tool_calls.iter().flat_map(thoughts).collect();
-    if !content.is_empty() {
-        parts.push(text(content));
-    }
     if !tool_calls.is_empty() {
         ids.calls.clear();
     }
-    for call in tool_calls {
+    let mut calls = tool_calls.iter().map(|call| {
         let (id, input) = (ids.make(&call.id, place), wording::arguments(call));
-        parts.push(json!({"type": "tool_use", "id": id, "name": call.name, "input": input}));
+        json!({"type": "tool_use", "id": id, "name": call.name, "input": input})
+    });
+    let signed: Vec<Value> = tool_calls.iter().flat_map(signed).collect();
+    let in_order = signed.iter().any(|block| block["type"] == "tool_use");
+    let mut parts = Vec::with_capacity(signed.len() + 1 + tool_calls.len());
+    for block in signed {
+        match block["type"].as_str() {
+            Some("tool_use") => parts.extend(calls.next()),
+            Some("text") if block["text"].as_str().is_none_or(|said| !is_said(said)) => {}
+            _ => parts.push(block),
+        }
     }
+    if !in_order && is_said(content) {
+        parts.push(text(content));
+    }
+    parts.extend(calls);
     parts
 }
 
-/// The thoughts that led to `call`, which Anthropic wants back before it. What another provider
-/// signed is none.
-fn thoughts(call: &ToolCall) -> Vec<Value> {
+/// Anthropic refuses a text of white space alone.
+fn is_said(text: &str) -> bool {
+    !text.trim().is_empty()
+}
+
+/// The blocks that came with `call` and must go back as they came: thoughts, and where they were not the
+/// first, all texts, and marks of the calls. What another provider signed is none.
+fn signed(call: &ToolCall) -> Vec<Value> {
     let signature = call.signature.as_deref().unwrap_or_default();
-    serde_json::from_str(signature).unwrap_or_default()
+    let blocks: Vec<Value> = serde_json::from_str(signature).unwrap_or_default();
+    let own = ["thinking", "redacted_thinking", "text", "tool_use"];
+    let is_own = |block: &Value| block["type"].as_str().is_some_and(|kind| own.contains(&kind));
+    blocks.into_iter().filter(is_own).collect()
 }
 
 fn result(message: &Message, ids: &mut Ids<'_>) -> Value {

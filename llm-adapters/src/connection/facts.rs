@@ -47,14 +47,17 @@ impl Facts {
         ChatReply {
             content,
             tool_calls,
-            finish_reason: self.finish_reason,
+            finish_reason: self.finish_reason.map(|reason| head.redactor.text(&reason)),
             model: self.model,
             tokens: self.tokens,
             service_tier: self.service_tier,
             reported_cost: self.cost,
             from_local_cache: false,
             http_status: Some(head.status),
-            metadata: if metadata.is_empty() { Value::Null } else { Value::Object(metadata) },
+            metadata: match metadata.is_empty() {
+                true => Value::Null,
+                false => head.redactor.value(&Value::Object(metadata)),
+            },
         }
     }
 }
@@ -76,6 +79,19 @@ fn keep_largest(known: &mut Value, said: &Value) {
 #[cfg(all(test, any(feature = "anthropic", feature = "gemini")))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_echoes_of_a_key_is_not_kept() {
+        let redactor = crate::http::Redactor::new(["sk-h0nt3r".into()]);
+        let head = Head { redactor, ..Head::default() };
+        let mut facts = Facts { finish_reason: Some("bad sk-h0nt3r".into()), ..Facts::default() };
+        facts.kept.insert("finish_message".into(), json!("key sk-h0nt3r is old"));
+        let reply = facts.reply(Some("sk-h0nt3r".into()), Vec::new(), &head);
+        assert_eq!(reply.finish_reason.as_deref(), Some("bad [redacted]"));
+        assert_eq!(reply.metadata, json!({"finish_message": "key [redacted] is old"}));
+        // The answer itself is the caller's; what is stored of it is for the redaction of the engine.
+        assert_eq!(reply.content.as_deref(), Some("sk-h0nt3r"));
+    }
 
     #[test]
     fn the_largest_count_stands_and_nothing_takes_one_away() {

@@ -9,9 +9,12 @@ use serde_json::{Map, Value, json};
 use super::stood_in_for;
 use crate::wording::{self, Calls, refusal};
 
-/// What Gemini 3 takes in the place of a signature that is not there.
+/// What Gemini takes from its third generation on in the place of a signature that is not there.
 /// Source: <https://ai.google.dev/gemini-api/docs/thought-signatures>, November 2026.
 const NO_SIGNATURE: &str = "skip_thought_signature_validator";
+
+/// Where files lie that were uploaded to Gemini: it knows their media types.
+const OWN_FILES: &str = "https://generativelanguage.googleapis.com/";
 
 /// The body of `request`.
 pub(super) fn body(request: &ChatRequest) -> Result<Value, LlmError> {
@@ -56,12 +59,14 @@ fn config(request: &ChatRequest) -> Map<String, Value> {
 fn contents(request: &ChatRequest) -> Result<Value, LlmError> {
     let mut turns = Vec::with_capacity(request.messages.len());
     let mut calls = Calls::default();
+    // A name without a number, such as `gemini-flash-latest`, is one of the newest.
+    let wants_signature = !["gemini-1", "gemini-2"].iter().any(|old| request.model.contains(old));
     for message in &request.messages {
         wording::check(message)?;
         let parts = match message.role {
             Role::System => continue,
             Role::User => said(message)?,
-            Role::Assistant => answered(message, request.model.contains("gemini-3"), &mut calls),
+            Role::Assistant => answered(message, wants_signature, &mut calls),
             Role::Tool => vec![result(message, &mut calls)],
         };
         if !parts.is_empty() {
@@ -93,13 +98,18 @@ fn picture(image: &Image) -> Result<Value, LlmError> {
         return Ok(json!({"inline_data": {"mime_type": media_type, "data": data}}));
     }
     let url = image.url();
-    let media_type = media_type(url).ok_or_else(|| {
-        refusal(format!(
+    let media_type = media_type(url);
+    if media_type.is_none() && !url.starts_with(OWN_FILES) {
+        return Err(refusal(format!(
             "Gemini wants the media type of the picture at {url:?}, which its name does not say; \
              send it as a data: URL"
-        ))
-    })?;
-    Ok(json!({"file_data": {"mime_type": media_type, "file_uri": url}}))
+        )));
+    }
+    let mut file = json!({"file_uri": url});
+    if let Some(media_type) = media_type {
+        file["mime_type"] = json!(media_type);
+    }
+    Ok(json!({"file_data": file}))
 }
 
 fn media_type(url: &str) -> Option<&'static str> {

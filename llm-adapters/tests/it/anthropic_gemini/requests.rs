@@ -151,19 +151,41 @@ async fn gemini_is_asked_in_its_words() {
 #[tokio::test]
 async fn a_signature_of_another_provider_stays_here() {
     let reasoning = r#"{"type":"reasoning","encrypted_content":"gAAAA"}"#;
-    for (api, signature) in [
-        (Api::Anthropic, "c2ln"),
-        (Api::Anthropic, reasoning),
-        (Api::Gemini, "[{}]"),
-        (Api::Gemini, reasoning),
-    ] {
-        let [plain, _] = sent(api, &conversation(signature)).await.expect("requests");
-        assert!(
-            !plain.body.to_string().contains(&signature.replace('"', "\\\"")),
-            "{}",
-            plain.body
-        );
+    for signature in ["c2ln", reasoning, "[{}]", r#"[{"type":"reasoning"},"odd",7]"#] {
+        let [plain, _] = sent(Api::Anthropic, &conversation(signature)).await.expect("requests");
+        let parts = plain.body["messages"][2]["content"].as_array().expect("parts");
+        let kinds: Vec<_> = parts.iter().map(|part| part["type"].as_str()).collect();
+        assert_eq!(kinds, [Some("text"), Some("tool_use"), Some("tool_use")], "{signature}");
     }
+    for signature in ["[{}]", reasoning] {
+        let [plain, _] = sent(Api::Gemini, &conversation(signature)).await.expect("requests");
+        let call = &plain.body["contents"][2]["parts"][1];
+        assert_ne!(call["thoughtSignature"], json!(signature), "{}", plain.body);
+    }
+}
+
+#[tokio::test]
+async fn thoughts_go_back_to_anthropic_in_the_order_in_which_they_came() {
+    let thought = |said: &str| json!({"type": "thinking", "thinking": said, "signature": "c2ln"});
+    let (first, second) = (thought("a"), thought("b"));
+    let text = json!({"type": "text", "text": "Let me see."});
+    let kept = json!([first, text, {"type": "tool_use"}, second, {"type": "tool_use"}]);
+    let request = conversation(&kept.to_string());
+    let [plain, _] = sent(Api::Anthropic, &request).await.expect("requests");
+    let call = |id: &str| json!({"type": "tool_use", "id": id, "name": "weather", "input": {"city": "Bern"}});
+    let expected = json!([first, text, call("c1"), second, call("c2")]);
+    assert_eq!(plain.body["messages"][2]["content"], expected);
+}
+
+#[tokio::test]
+async fn a_text_of_white_space_beside_a_call_or_a_picture_is_left_out_for_anthropic() {
+    let mut request = conversation("");
+    request.messages[2].content = " ".into();
+    request.messages[3].content = "\n\n".into();
+    let [plain, _] = sent(Api::Anthropic, &request).await.expect("requests");
+    let body = plain.body.to_string();
+    assert!(!body.contains(r#""text":" ""#) && !body.contains(r#""text":"\n\n""#), "{body}");
+    assert!(body.contains("tool_use") && body.contains("base64"), "{body}");
 }
 
 #[tokio::test]
@@ -260,8 +282,9 @@ async fn without_a_limit_anthropic_is_asked_for_the_most_that_the_model_can() {
 
 #[tokio::test]
 async fn the_first_call_of_a_turn_of_gemini_3_has_a_signature_or_says_that_there_is_none() {
+    let stand_in = Some("skip_thought_signature_validator");
     for (model, signature) in
-        [("gemini-3-pro", Some("skip_thought_signature_validator")), ("gemini-2.5-pro", None)]
+        [("gemini-3-pro", stand_in), ("gemini-flash-latest", stand_in), ("gemini-2.5-pro", None)]
     {
         let mut request = conversation("[{}]");
         request.model = model.into();
@@ -331,6 +354,26 @@ async fn a_picture_at_a_url_is_passed_on() {
     let [plain, _] = sent(Api::Gemini, &request).await.expect("requests");
     let file = json!({"mime_type": "image/png", "file_uri": "https://e.org/a.PNG?x=1"});
     assert_eq!(plain.body["contents"][0]["parts"][1], json!({"file_data": file}));
+
+    let own = "https://generativelanguage.googleapis.com/v1beta/files/abc";
+    request.messages = vec![Message::user("?").with_image(Image::from_url(own))];
+    let [plain, _] = sent(Api::Gemini, &request).await.expect("requests");
+    let file = json!({"file_data": {"file_uri": own}});
+    assert_eq!(plain.body["contents"][0]["parts"][1], file);
+}
+
+#[tokio::test]
+async fn a_model_of_gemini_may_be_named_as_gemini_lists_it() {
+    for (model, path) in [
+        ("gemini-2.5-flash", "/v1/models/gemini-2.5-flash:generateContent"),
+        ("models/gemini-2.5-flash", "/v1/models/gemini-2.5-flash:generateContent"),
+        ("tunedModels/mine-1", "/v1/tunedModels/mine-1:generateContent"),
+    ] {
+        let mut request = ask("hi");
+        request.model = model.into();
+        let [plain, _] = sent(Api::Gemini, &request).await.expect("requests");
+        assert_eq!(plain.path, path);
+    }
 }
 
 #[tokio::test]
