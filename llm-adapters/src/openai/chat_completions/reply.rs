@@ -2,6 +2,7 @@
 //! Invariant: an odd field never fails a reply; only an answer without any choice does.
 
 use prompt_engine_core::{ChatReply, LlmError, ToolCall};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::connection::{Facts, Head, error};
@@ -87,7 +88,8 @@ impl Tools {
     }
 
     /// The call that a part belongs to: the latest of its index, or without one that of its id, or
-    /// the latest of all, unless it has a name; a new call where there is none.
+    /// the latest of all, unless it has a name; a new call where there is none. Where nothing but names
+    /// tells calls apart, one that is not whole goes on under its name, which some servers repeat.
     ///
     /// Some servers give every call the index 0, and some every part of a call an id of its own: of
     /// the same index, only a part with another id and a name begins a new call.
@@ -98,7 +100,7 @@ impl Tools {
             }
             (Some(_), _) => *at == index,
             (None, Some(id)) => call.id == id,
-            (None, None) => name.is_none(),
+            (None, None) => name.is_none_or(|name| call.name == name && !is_whole(call)),
         });
         let at = known.unwrap_or_else(|| {
             self.calls.push((index, ToolCall::default()));
@@ -106,6 +108,12 @@ impl Tools {
         });
         &mut self.calls[at].1
     }
+}
+
+/// Whether nothing can follow its arguments. JSON is parsed only where it may be at its end.
+fn is_whole(call: &ToolCall) -> bool {
+    call.arguments.trim_end().ends_with('}')
+        && serde_json::from_str::<IgnoredAny>(&call.arguments).is_ok()
 }
 
 fn parts(message: &Value) -> impl Iterator<Item = &Value> {
@@ -192,11 +200,17 @@ mod tests {
             let reply = read(&body.to_string()).expect("a reply");
             assert_eq!(names(reply.tool_calls), expected, "{calls}");
         }
-        // In a stream, too, where nothing but the name tells them apart.
+        // In a stream, too, where nothing but the name tells them apart, even one that is repeated.
         let mut tools = Tools::default();
         for function in functions.as_array().expect("functions") {
             tools.note(&json!({"tool_calls": [{"function": function}]}));
         }
+        assert_eq!(names(tools.into_calls()), expected);
+        let mut tools = Tools::default();
+        for part in ["{\"a\":", "{}", ", \"b\":1}", "{}"] {
+            tools.note(&json!({"tool_calls": [{"function": {"name": "f", "arguments": part}}]}));
+        }
+        let expected = ["{\"a\":{}, \"b\":1}", "{}"].map(|said| ("f".to_owned(), said.to_owned()));
         assert_eq!(names(tools.into_calls()), expected);
     }
 
