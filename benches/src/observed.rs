@@ -8,7 +8,8 @@ use prompt_engine_core::{
     Aggregate, AggregateQuery, Appended, CostConfig, CostRevision, CostStore, ExecutionId, Filter,
     Folded, LlmExecution, Page, PageQuery, PastCost, PriceList, Prompt, PromptId, PromptStore,
     PromptVersion, Prune, Pruned, PrunedSums, Reading, Rebuild, Rebuilt, Record, RecordQuery,
-    RecordStore, Result, Revised, Slug, Source, Store, TimeRange, Timestamp, Usage, UsageId,
+    RecordStore, Restored, Result, Revised, Slug, Source, Store, TimeRange, Timestamp, Usage,
+    UsageId,
 };
 
 /// What was noted.
@@ -78,7 +79,7 @@ impl RecordStore for Observed {
     async fn rebuild(&self, part: Rebuild) -> Result<Rebuilt> {
         self.store.rebuild(part).await
     }
-    async fn restore(&self, sums: &[PrunedSums]) -> Result<u64> {
+    async fn restore(&self, sums: &[PrunedSums]) -> Result<Restored> {
         self.store.restore(sums).await
     }
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {

@@ -279,7 +279,8 @@ macro_rules! conformance_suite {
                 sums_of_pruned_records_are_taken_in_once,
                 sums_come_beside_those_that_are_here,
                 sums_of_records_that_are_here_change_nothing,
-                sums_that_contradict_are_refused_and_change_nothing,
+                sums_that_contradict_are_left_out_and_the_others_come,
+                sums_that_no_records_add_up_to_are_refused,
                 racing_restores_count_nothing_twice,
             }
             revise {

@@ -99,5 +99,5 @@ pub use redaction::Redaction;
 pub use seed::{SeedModel, SeedSource, known_provider, seed_models, seed_prices, seed_sources};
 pub use store::{
     Appended, CostRevision, CostStore, Folded, PastCost, PriceList, PromptStore, Prune, Pruned,
-    Rebuild, Rebuilt, RecordStore, Revised, Store,
+    Rebuild, Rebuilt, RecordStore, Restored, Revised, Store,
 };

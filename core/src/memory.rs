@@ -25,7 +25,8 @@ use crate::query::{Cursor, Filter, Order, Page, RecordQuery};
 use crate::record::{LlmExecution, Record, Usage};
 use crate::refusal;
 use crate::store::{
-    Appended, CostRevision, Folded, PastCost, Prune, Pruned, Rebuild, Rebuilt, RecordStore, Revised,
+    Appended, CostRevision, Folded, PastCost, Prune, Pruned, Rebuild, Rebuilt, RecordStore,
+    Restored, Revised,
 };
 use crate::time::{TimeRange, Timestamp};
 
@@ -236,7 +237,7 @@ impl RecordStore for MemoryStore {
         Ok(Rebuilt::default())
     }
 
-    async fn restore(&self, sums: &[PrunedSums]) -> Result<u64> {
+    async fn restore(&self, sums: &[PrunedSums]) -> Result<Restored> {
         self.state().restore(sums)
     }
 

@@ -7,7 +7,6 @@ use crate::error::{Error, Result};
 use crate::id::PromptId;
 use crate::money::Usd;
 use crate::prompt::Prompt;
-use crate::pruned::PrunedSums;
 use crate::record::Record;
 use crate::slug::Slug;
 use crate::time::Timestamp;
@@ -21,23 +20,6 @@ pub fn stored_with_another(record: impl Display, what: &str) -> Error {
 pub fn before_horizon(record: &Record, horizon: Timestamp) -> Error {
     let (name, at) = (record.name(), record.created_at());
     Error::invalid(format!("{name} started at {at}, before the raw horizon {horizon}"))
-}
-
-/// Records that were pruned elsewhere add up to something else here.
-pub fn other_sums(sums: &PrunedSums) -> Error {
-    Error::conflict(format!("{sums} add up to something else here"))
-}
-
-/// Records that were pruned elsewhere are not here, where their quarter of an hour was not pruned.
-pub fn sums_not_before_horizon(sums: &PrunedSums, horizon: Option<Timestamp>) -> Error {
-    let horizon = match horizon {
-        Some(horizon) => format!("its raw horizon is {horizon}"),
-        None => "it has no raw horizon".to_owned(),
-    };
-    Error::conflict(format!(
-        "{sums} were pruned and are known as sums alone, which this store can take in only once it was \
-         pruned up to then, too: {horizon}"
-    ))
 }
 
 /// A cost is more than a row can hold.

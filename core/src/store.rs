@@ -99,15 +99,15 @@ pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
     /// horizon no cell is made anew: its records are gone.
     async fn rebuild(&self, part: Rebuild) -> Result<Rebuilt>;
 
-    /// Takes in what records add up to that were pruned in another store, in one transaction, all or
-    /// none; answers how many of the sums were new. One that is here as the same changes nothing, so
-    /// doing it again changes nothing, and nothing is counted twice.
+    /// Takes in what records add up to that were pruned in another store, in one transaction: each sum
+    /// of which no record is counted here and none can come any more, since it lies before the raw
+    /// horizon. What is here stays as it is, so doing it again changes nothing, and nothing is counted
+    /// twice.
     ///
     /// # Errors
-    /// - `Conflict`, naming the sum, if the records here add up to something else, or if none are
-    ///   here and it does not lie before the raw horizon.
-    /// - `Invalid`, naming the sum, if it breaks [`PrunedSums::validate`] or is there twice.
-    async fn restore(&self, sums: &[PrunedSums]) -> Result<u64>;
+    /// `Invalid`, naming the sum, if one breaks [`PrunedSums::validate`] or is there twice; none is
+    /// taken in then.
+    async fn restore(&self, sums: &[PrunedSums]) -> Result<Restored>;
 
     /// A usage with its payload.
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>>;
@@ -271,6 +271,17 @@ pub struct Rebuilt {
     pub cells: u64,
     /// Rows of records that were read.
     pub records: u64,
+}
+
+/// What became of sums of pruned records. Those that it does not count were here already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Taken in.
+    pub new: u64,
+    /// Left out: the records that are counted here add up to something else.
+    pub other: u64,
+    /// Left out: no record is counted here, and the quarter of an hour was not pruned yet.
+    pub unpruned: u64,
 }
 
 /// What was deleted.

@@ -9,7 +9,7 @@ use prompt_engine_core::testkit::{self, at, call, label, next, prompt, version};
 use prompt_engine_core::transfer::{Export, Import, Imported, Line};
 use prompt_engine_core::{
     AggregateQuery, CostConfig, CostRevision, Dimension, ErrorKind, LlmExecution, MemoryStore,
-    ParameterType, Prompt, PromptVersion, Prune, Record, Result, Store,
+    ParameterType, Prompt, PromptId, PromptVersion, Prune, Record, Result, Store, Usage,
 };
 use serde_json::Value;
 
@@ -353,10 +353,10 @@ async fn a_horizon_deletes_nothing_that_is_here() {
     let (usage, execution) = call(at(5));
     let own: [Record; 2] = [usage.clone().into(), execution.into()];
     here.append(&own).await.unwrap();
-    // Its records are not those that were pruned there, and the two cannot be added up.
-    let error = import(&here, &export(&from).await).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Conflict);
-    assert!(error.to_string().contains("it has no raw horizon"), "{error}");
+    // Of those that were pruned there records may still come here.
+    let done = import(&here, &export(&from).await).await.unwrap();
+    assert!(done.unpruned > 0);
+    assert_eq!((done.new_pruned, done.other_pruned, done.unpruned), (0, 0, done.read.pruned));
     assert_eq!(here.raw_horizon().await.unwrap(), None);
     assert_eq!(here.usage(usage.id).await.unwrap(), Some(usage));
     // Once they were pruned here as well, they can.
@@ -389,6 +389,47 @@ async fn a_copy_that_keeps_more_than_the_original_takes_later_exports() {
     assert_eq!((done.new_pruned, done.new_records), (0, 40));
     assert_eq!(copy.raw_horizon().await.unwrap(), None);
     assert_eq!((counted(&copy).await, counted(&from).await), (120, 120));
+}
+
+/// A copy that was made seven minutes into a quarter of an hour, while a call was under way.
+#[tokio::test]
+async fn what_went_on_before_it_was_pruned_is_left_out_and_the_rest_comes() {
+    let (from, copy) = (empty(), empty());
+    let prompt = PromptId::new();
+    let calls = |minutes: std::ops::Range<i64>| -> Vec<Record> {
+        let attribution = testkit::attribution(prompt);
+        let usages = minutes.map(|minute| Usage {
+            attribution: attribution.clone(),
+            ..testkit::usage(at(minute * 60))
+        });
+        let calls = usages.map(|usage| {
+            let call = testkit::finished(&testkit::pending(&usage, usage.created_at));
+            [usage.into(), call.into()]
+        });
+        calls.flatten().collect()
+    };
+    let usage = testkit::usage(at(60));
+    let pending = testkit::pending(&usage, at(60));
+    from.append(&calls(0..7)).await.unwrap();
+    from.append(&[usage.into(), pending.clone().into()]).await.unwrap();
+    import(&copy, &export(&from).await).await.unwrap();
+    from.append(&calls(7..30)).await.unwrap();
+    from.append(&[testkit::finished(&pending).into()]).await.unwrap();
+    let prune = Prune { payloads_before: None, raw_before: Some(at(900)), limit: 99 };
+    from.prune(&prune).await.unwrap();
+    let lines = export(&from).await;
+
+    // The renders and the calls of the prompt went on; the call that was under way has no sum here.
+    let done = import(&copy, &lines).await.unwrap();
+    assert!(done.complete);
+    assert_eq!((done.read.pruned, done.new_pruned), (4, 0));
+    assert_eq!((done.other_pruned, done.unpruned), (2, 1));
+    assert_eq!(done.new_records, 30);
+    assert_eq!((counted(&copy).await, counted(&from).await), (2 * 7 + 2 + 30, 2 * 30 + 2));
+    copy.prune(&prune).await.unwrap();
+    let done = import(&copy, &lines).await.unwrap();
+    assert_eq!((done.new_pruned, done.other_pruned, done.unpruned), (1, 2, 0));
+    assert_eq!(counted(&copy).await, 2 * 7 + 2 + 30);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use prompt_engine_core::cube::{
 };
 use prompt_engine_core::{
     AggregateQuery, BucketWidth, Cost, Cube, Dimension, ErrorKind, Folded, LlmExecution,
-    PrunedSums, Rebuild, Rebuilt, Timestamp, Usage,
+    PrunedSums, Rebuild, Rebuilt, Restored, Timestamp, Usage,
 };
 use sqlx::postgres::PgBindIterExt;
 use sqlx::{PgConnection, query, query_scalar};
@@ -295,9 +295,9 @@ pub(crate) async fn rebuild(conn: &mut PgConnection, part: Rebuild) -> Outcome<R
     Ok(done)
 }
 
-/// Adds sums of pruned records to cells; answers how many are new. The caller holds the lock of folds,
+/// Adds those sums of pruned records to cells that are missing. The caller holds the lock of folds,
 /// keeps records from being pruned, and commits.
-pub(crate) async fn restore(conn: &mut PgConnection, sums: &[PrunedSums]) -> Outcome<u64> {
+pub(crate) async fn restore(conn: &mut PgConnection, sums: &[PrunedSums]) -> Outcome<Restored> {
     // What is here already is in cells alone then.
     let query = by_all();
     let mut waiting = Vec::new();
@@ -317,9 +317,9 @@ pub(crate) async fn restore(conn: &mut PgConnection, sums: &[PrunedSums]) -> Out
         .await?;
     }
     let horizon = meta(conn, RAW_HORIZON).await?.map(Timestamp::from_micros).transpose()?;
-    let (lot, new) = restoring.missing(horizon)?;
+    let (lot, done) = restoring.missing(horizon)?;
     write(conn, lot.finish()).await?;
-    Ok(new)
+    Ok(done)
 }
 
 /// Everything that a change says is grouped by.

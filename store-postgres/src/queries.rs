@@ -10,8 +10,8 @@ use prompt_engine_core::cube::{Plan, Tally};
 use prompt_engine_core::{
     Aggregate, AggregateQuery, Appended, CostRevision, Cursor, ExecutionId, ExecutionPayload,
     Filter, Folded, LlmExecution, Page, PastCost, Prune, Pruned, PrunedSums, Rebuild, Rebuilt,
-    Record, RecordQuery, RecordStore, Result, Revised, TimeRange, Timestamp, Usage, UsageId,
-    UsagePayload,
+    Record, RecordQuery, RecordStore, Restored, Result, Revised, TimeRange, Timestamp, Usage,
+    UsageId, UsagePayload,
 };
 use sqlx::types::Uuid;
 use sqlx::{PgConnection, query};
@@ -94,7 +94,7 @@ impl RecordStore for PostgresStore {
         .await
     }
 
-    async fn restore(&self, sums: &[PrunedSums]) -> Result<u64> {
+    async fn restore(&self, sums: &[PrunedSums]) -> Result<Restored> {
         self.write(Hold::Rebuild, Repeat::Always, |mut conn| async move {
             let done = cells::restore(&mut conn, sums).await;
             (conn, done)

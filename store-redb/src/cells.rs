@@ -7,7 +7,7 @@ use prompt_engine_core::cube::{
     WIDTHS, widen_extent,
 };
 use prompt_engine_core::{
-    BucketWidth, Cube, Error, ErrorKind, Folded, PrunedSums, Rebuild, Rebuilt, Timestamp,
+    BucketWidth, Cube, Error, ErrorKind, Folded, PrunedSums, Rebuild, Rebuilt, Restored, Timestamp,
 };
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
@@ -227,8 +227,8 @@ pub(crate) fn rebuild(
     Ok(done)
 }
 
-/// Adds sums of pruned records to cells; answers how many are new. The caller commits.
-pub(crate) fn restore(txn: &WriteTransaction, sums: &[PrunedSums]) -> Outcome<u64> {
+/// Adds those sums of pruned records to cells that are missing. The caller commits.
+pub(crate) fn restore(txn: &WriteTransaction, sums: &[PrunedSums]) -> Outcome<Restored> {
     // What is here already is in cells alone then.
     fold_all(txn)?;
     let mut restoring = Restoring::new(sums)?;
@@ -244,9 +244,9 @@ pub(crate) fn restore(txn: &WriteTransaction, sums: &[PrunedSums]) -> Outcome<u6
         }
     }
     let horizon = meta(&txn.open_table(META)?, RAW_HORIZON)?;
-    let (lot, new) = restoring.missing(horizon.map(layout::moment).transpose()?)?;
+    let (lot, done) = restoring.missing(horizon.map(layout::moment).transpose()?)?;
     put_lot(txn, lot)?;
-    Ok(new)
+    Ok(done)
 }
 
 /// Keeps all records of a store that had no cells as changes.

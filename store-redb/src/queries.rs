@@ -8,7 +8,8 @@ use prompt_engine_core::cube::{Plan, Tally};
 use prompt_engine_core::{
     Aggregate, AggregateQuery, Appended, CostRevision, Cursor, ExecutionId, Filter, Folded,
     LlmExecution, Order, Page, PastCost, Prune, Pruned, PrunedSums, Rebuild, Rebuilt, Record,
-    RecordQuery, RecordStore, Result, Revised, Status, TimeRange, Timestamp, Usage, UsageId, codec,
+    RecordQuery, RecordStore, Restored, Result, Revised, Status, TimeRange, Timestamp, Usage,
+    UsageId, codec,
 };
 
 use crate::cells;
@@ -78,7 +79,7 @@ impl RecordStore for RedbStore {
         self.rebuild_cells(move |txn, terms| cells::rebuild(txn, terms, part)).await
     }
 
-    async fn restore(&self, sums: &[PrunedSums]) -> Result<u64> {
+    async fn restore(&self, sums: &[PrunedSums]) -> Result<Restored> {
         let sums = sums.to_vec();
         self.rebuild_cells(move |txn, _| cells::restore(txn, &sums)).await
     }

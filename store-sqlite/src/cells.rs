@@ -7,7 +7,7 @@ use prompt_engine_core::cube::{
     WIDTHS, widen_extent,
 };
 use prompt_engine_core::{
-    BucketWidth, Cube, Error, ErrorKind, Folded, PrunedSums, Rebuild, Rebuilt, Record,
+    BucketWidth, Cube, Error, ErrorKind, Folded, PrunedSums, Rebuild, Rebuilt, Record, Restored,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
@@ -149,8 +149,8 @@ pub(crate) fn rebuild(
     Ok(done)
 }
 
-/// Adds sums of pruned records to cells; answers how many are new. The caller commits.
-pub(crate) fn restore(conn: &Connection, sums: &[PrunedSums]) -> Outcome<u64> {
+/// Adds those sums of pruned records to cells that are missing. The caller commits.
+pub(crate) fn restore(conn: &Connection, sums: &[PrunedSums]) -> Outcome<Restored> {
     // What is here already is in cells alone then.
     while fold(conn)?.0.more {}
     let mut restoring = Restoring::new(sums)?;
@@ -163,9 +163,9 @@ pub(crate) fn restore(conn: &Connection, sums: &[PrunedSums]) -> Outcome<u64> {
         })?;
     }
     let horizon = optional(meta(conn, RAW_HORIZON)?, moment)?;
-    let (lot, new) = restoring.missing(horizon)?;
+    let (lot, done) = restoring.missing(horizon)?;
     write(conn, lot)?;
-    Ok(new)
+    Ok(done)
 }
 
 /// The changes that the records of a stretch are, and how many records these are.

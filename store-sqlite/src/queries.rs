@@ -9,8 +9,8 @@ use prompt_engine_core::cube::{Plan, Stretch, Tally};
 use prompt_engine_core::{
     Aggregate, AggregateQuery, Appended, Attribution, CostRevision, Cursor, Dimension, ExecutionId,
     Filter, Folded, Label, LlmExecution, Order, Page, PastCost, PromptId, Prune, Pruned,
-    PrunedSums, Rebuild, Rebuilt, Record, RecordQuery, RecordStore, Result, Revised, Status,
-    TimeRange, Timestamp, Usage, UsageId,
+    PrunedSums, Rebuild, Rebuilt, Record, RecordQuery, RecordStore, Restored, Result, Revised,
+    Status, TimeRange, Timestamp, Usage, UsageId,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
@@ -95,9 +95,9 @@ impl RecordStore for SqliteStore {
         self.write(rebuild, |_, _, rebuilt| Ok(rebuilt)).await
     }
 
-    async fn restore(&self, sums: &[PrunedSums]) -> Result<u64> {
+    async fn restore(&self, sums: &[PrunedSums]) -> Result<Restored> {
         let sums = sums.to_vec();
-        self.write(move |_, conn| cells::restore(conn, &sums), |_, _, new| Ok(new)).await
+        self.write(move |_, conn| cells::restore(conn, &sums), |_, _, done| Ok(done)).await
     }
 
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {

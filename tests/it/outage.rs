@@ -9,8 +9,8 @@ use prompt_engine::{
     DropReason, Error, ErrorKind, ExecutionId, Filter, Folded, LlmExecution, MemoryStore, Page,
     PageQuery, PastCost, PriceList, Prompt, PromptEngine, PromptId, PromptStore, PromptVersion,
     Prune, Pruned, PrunedSums, Rebuild, Rebuilt, Record, RecordQuery, RecordStore, Recorded,
-    Result, Revised, Slug, Status, StreamEvent, TimeRange, Timestamp, Usage, UsageId, VersionDraft,
-    params,
+    Restored, Result, Revised, Slug, Status, StreamEvent, TimeRange, Timestamp, Usage, UsageId,
+    VersionDraft, params,
 };
 use tokio::sync::Notify;
 
@@ -81,7 +81,7 @@ impl RecordStore for Flaky {
     async fn rebuild(&self, part: Rebuild) -> Result<Rebuilt> {
         self.reach()?.rebuild(part).await
     }
-    async fn restore(&self, sums: &[PrunedSums]) -> Result<u64> {
+    async fn restore(&self, sums: &[PrunedSums]) -> Result<Restored> {
         self.reach()?.restore(sums).await
     }
     async fn usage(&self, id: UsageId) -> Result<Option<Usage>> {

@@ -122,6 +122,19 @@ pub(super) async fn run(mut file: OwnFile, context: &Context) -> Result<(), Fail
             count(done.other_costs, "cost")
         ));
     }
+    if done.other_pruned > 0 {
+        note(format_args!(
+            "{} of pruned records left out: what this store has of the same adds up to something else",
+            count(done.other_pruned, "sum")
+        ));
+    }
+    if done.unpruned > 0 {
+        note(format_args!(
+            "{} of pruned records left out: this store was not pruned up to then; once it is, import \
+             again",
+            count(done.unpruned, "sum")
+        ));
+    }
     if done.before_horizon > 0 {
         note(format_args!(
             "{} left out: this store takes nothing from before its raw horizon",

@@ -75,6 +75,42 @@ fn what_was_pruned_still_counts_where_a_store_moved_to() {
 }
 
 #[test]
+fn sums_that_a_copy_cannot_take_in_are_said_and_the_rest_comes() {
+    let place = filled();
+    let copy = |args: &[&str]| place.run(&[&["--store", "redb://b.redb"], args].concat());
+    let import = |file: &str| {
+        let output = copy(&["import", file]);
+        let [said, notes] =
+            [output.stdout, output.stderr].map(|out| String::from_utf8(out).unwrap());
+        assert!(output.status.success(), "{notes}");
+        (said, notes)
+    };
+    place.ok(&["export", "a.jsonl"]);
+    import("a.jsonl");
+    let map =
+        ["--map", "created_at=at,response_content=text", "--set", "prompt=greet,provider=house"];
+    let set = ["--set", "model=house-model"];
+    place.file(
+        "more.csv",
+        "at,text\n2026-01-01T00:01:00Z,same quarter\n2026-01-01T01:00:00Z,other\n",
+    );
+    place.ok(&[&["import", "more.csv"], &map[..], &set].concat());
+    place.ok(&["render", "greet", "--var", "name=Bob"]);
+    place.ok(&["prune", "--raw-older-than", "1d", "--apply"]);
+    place.ok(&["export", "b.jsonl"]);
+
+    let (said, notes) = import("b.jsonl");
+    assert!(said.contains("stored: 0 prices, 0 prompts, 1 record\n"), "{said}");
+    let other = "2 sums of pruned records left out: what this store has of the same";
+    let unpruned = "2 sums of pruned records left out: this store was not pruned up to then";
+    assert!(notes.contains(other) && notes.contains(unpruned), "{notes}");
+    copy(&["prune", "--raw-older-than", "1d", "--apply"]);
+    let (said, notes) = import("b.jsonl");
+    assert!(said.contains("0 records, 2 sums of pruned records\n"), "{said}");
+    assert!(notes.contains(other) && !notes.contains(unpruned), "{notes}");
+}
+
+#[test]
 fn an_export_goes_through_a_pipe() {
     let place = filled();
     let mut export = place.command(&["export"]).stdout(Stdio::piped()).spawn().unwrap();

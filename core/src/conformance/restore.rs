@@ -10,7 +10,8 @@ use crate::error::ErrorKind;
 use crate::memory::MemoryStore;
 use crate::pruned::{PrunedOf, PrunedSums};
 use crate::record::Record;
-use crate::store::{Prune, RecordStore};
+use crate::status::Status;
+use crate::store::{Prune, RecordStore, Restored};
 use crate::time::{TimeRange, Timestamp};
 
 const SPAN: i64 = 2 * 86_400;
@@ -76,13 +77,13 @@ pub async fn sums_of_pruned_records_are_taken_in_once(fx: Fixture) {
     prune(&*fx.store).await;
     let mut new = 0;
     for part in sums.chunks(sums.len() / 3) {
-        new += fx.store.restore(part).await.unwrap();
+        new += fx.store.restore(part).await.unwrap().new;
     }
     assert_eq!(new, sums.len() as u64);
     answers_as(&*fx.store, &from).await;
     let fx = fx.reopened().await;
-    assert_eq!(fx.store.restore(&sums).await.unwrap(), 0);
-    assert_eq!(fx.store.restore(&[]).await.unwrap(), 0);
+    assert_eq!(fx.store.restore(&sums).await.unwrap(), Restored::default());
+    assert_eq!(fx.store.restore(&[]).await.unwrap(), Restored::default());
     answers_as(&*fx.store, &from).await;
     assert_eq!(sums_of(&*fx.store).await, sums);
 }
@@ -93,7 +94,8 @@ pub async fn sums_come_beside_those_that_are_here(fx: Fixture) {
     let sums = sums_of(&pruned(&there).await).await;
     fx.append(&here).await;
     prune(&*fx.store).await;
-    assert_eq!(fx.store.restore(&sums).await.unwrap(), sums.len() as u64);
+    let done = Restored { new: sums.len() as u64, ..Restored::default() };
+    assert_eq!(fx.store.restore(&sums).await.unwrap(), done);
     let gone = there.into_iter().filter(|record| record.created_at() < horizon());
     let all: Vec<Record> = here.into_iter().chain(gone).collect();
     let both = pruned(&all).await;
@@ -109,47 +111,61 @@ pub async fn sums_of_records_that_are_here_change_nothing(fx: Fixture) {
     fx.append(&records).await;
     let model = MemoryStore::new();
     model.append(&records).await.unwrap();
-    assert_eq!(fx.store.restore(&sums).await.unwrap(), 0);
+    assert_eq!(fx.store.restore(&sums).await.unwrap(), Restored::default());
     answers_as(&*fx.store, &model).await;
     // The same once they were pruned here, too.
     prune(&*fx.store).await;
-    assert_eq!(fx.store.restore(&sums).await.unwrap(), 0);
+    assert_eq!(fx.store.restore(&sums).await.unwrap(), Restored::default());
     assert_eq!(sums_of(&*fx.store).await, sums);
 }
 
-/// A sum that differs, or of which records may still come, is named, and its whole batch stays away.
-pub async fn sums_that_contradict_are_refused_and_change_nothing(fx: Fixture) {
+/// A sum that differs, or of which records may still come, changes nothing and is counted; the others of
+/// its batch come.
+pub async fn sums_that_contradict_are_left_out_and_the_others_come(fx: Fixture) {
     let sums = sums_of(&pruned(&records(65, 0)).await).await;
+    let all = sums.len() as u64;
     // Without a horizon records may still come.
-    let error = refused(fx.store.restore(&sums).await, ErrorKind::Conflict);
-    assert!(error.to_string().contains("no raw horizon"), "{error}");
+    let none = Restored { unpruned: all, ..Restored::default() };
+    assert_eq!(fx.store.restore(&sums).await.unwrap(), none);
     assert_eq!(sums_of(&*fx.store).await, []);
     prune(&*fx.store).await;
     let is = |wanted: fn(&PrunedOf) -> bool| sums.iter().find(|sums| wanted(&sums.of)).unwrap();
     let uses = is(|of| matches!(of, PrunedOf::Uses(_)));
     let calls = is(|of| matches!(of, PrunedOf::Calls(_)));
     let at_the_horizon = PrunedSums { quarter: horizon(), ..uses.clone() };
-    let batch = [sums.clone(), vec![at_the_horizon]].concat();
-    let error = refused(fx.store.restore(&batch).await, ErrorKind::Conflict);
-    assert!(error.to_string().contains("its raw horizon is"), "{error}");
-    assert_eq!(sums_of(&*fx.store).await, []);
+    let batch = [vec![at_the_horizon.clone()], sums.clone()].concat();
+    let done = Restored { new: all, other: 0, unpruned: 1 };
+    assert_eq!(fx.store.restore(&batch).await.unwrap(), done);
+    assert_eq!(sums_of(&*fx.store).await, sums);
 
-    fx.store.restore(&sums).await.unwrap();
     let new = PrunedSums { version: 999, ..uses.clone() };
-    let mut other_calls = calls.clone();
-    if let PrunedOf::Calls(calls) = &mut other_calls.of {
-        calls.tokens.input += 1;
+    let more = PrunedSums { of: PrunedOf::Uses(1_000), ..uses.clone() };
+    let mut later = calls.clone();
+    if let PrunedOf::Calls(calls) = &mut later.of {
+        calls.unpriced += 1;
+        *calls.statuses.entry(Status::Success).or_default() += 1;
     }
-    for other in [PrunedSums { of: PrunedOf::Uses(1_000), ..uses.clone() }, other_calls] {
-        let error = refused(fx.store.restore(&[new.clone(), other]).await, ErrorKind::Conflict);
-        assert!(error.to_string().contains("add up to something else here"), "{error}");
-        assert_eq!(sums_of(&*fx.store).await, sums);
+    let batch = [more, new.clone(), at_the_horizon, later];
+    for new in [1, 0] {
+        let done = Restored { new, other: 2, unpruned: 1 };
+        assert_eq!(fx.store.restore(&batch).await.unwrap(), done);
     }
+    let mut now = sums_of(&*fx.store).await;
+    now.retain(|sums| *sums != new);
+    assert_eq!(now, sums);
+}
+
+/// Of a batch with one, none comes.
+pub async fn sums_that_no_records_add_up_to_are_refused(fx: Fixture) {
+    let sums = sums_of(&pruned(&records(65, 0)).await).await;
+    prune(&*fx.store).await;
+    let new = sums[0].clone();
     let none = PrunedSums { of: PrunedOf::Uses(0), ..new.clone() };
     let inside = PrunedSums { quarter: at(1), ..new.clone() };
-    for wrong in [vec![none], vec![inside], vec![new.clone(), new.clone()]] {
-        refused(fx.store.restore(&wrong).await, ErrorKind::Invalid);
-        assert_eq!(sums_of(&*fx.store).await, sums);
+    for wrong in [none, inside, new] {
+        let batch = [sums.clone(), vec![wrong]].concat();
+        refused(fx.store.restore(&batch).await, ErrorKind::Invalid);
+        assert_eq!(sums_of(&*fx.store).await, []);
     }
 }
 
@@ -161,7 +177,7 @@ pub async fn racing_restores_count_nothing_twice(fx: Fixture) {
     let tasks: Vec<_> = (0..4)
         .map(|_| {
             let (store, sums) = (Arc::clone(&fx.store), sums.clone());
-            tokio::spawn(async move { store.restore(&sums).await.unwrap() })
+            tokio::spawn(async move { store.restore(&sums).await.unwrap().new })
         })
         .collect();
     let mut new = 0;

@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 
 use crate::error::Result;
 use crate::pruned::{PrunedOf, PrunedSums};
-use crate::refusal;
+use crate::store::Restored;
 use crate::time::{BucketWidth, Timestamp};
 
 use super::cell::{self, CellKey, CellValues, Lead, Series, read_lead};
@@ -32,8 +32,8 @@ use super::{Cube, QUARTER};
 /// let sums = [PrunedSums { quarter, prompt, version: 1, environment, of: PrunedOf::Uses(3) }];
 /// let restoring = Restoring::new(&sums)?;
 /// let horizon = Timestamp::from_micros(1_800_000_000)?;
-/// let (lot, new) = restoring.missing(Some(horizon))?;
-/// assert_eq!((lot.finish().len(), new), (6, 1)); // Of the totals and the prompt, in three widths.
+/// let (lot, done) = restoring.missing(Some(horizon))?;
+/// assert_eq!((lot.finish().len(), done.new), (6, 1)); // Of the totals and the prompt, in three widths.
 /// # Ok::<(), prompt_engine_core::Error>(())
 /// ```
 #[derive(Debug)]
@@ -42,8 +42,16 @@ pub struct Restoring<'a> {
     names: Names,
     /// Which of the sums a series of a quarter is.
     wanted: HashMap<(Cube, i64, Lead, Series), usize, RandomState>,
-    /// Those that are there.
-    found: Vec<bool>,
+    /// What cells say of each.
+    found: Vec<Found>,
+}
+
+/// What cells say of a sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Same,
+    Other,
 }
 
 impl<'a> Restoring<'a> {
@@ -80,7 +88,7 @@ impl<'a> Restoring<'a> {
                 return Err(crate::Error::invalid(format!("{sum} are there twice")));
             }
         }
-        Ok(Self { sums, names, wanted, found: vec![false; sums.len()] })
+        Ok(Self { sums, names, wanted, found: vec![Found::Nothing; sums.len()] })
     }
 
     /// From the first quarter to the end of the last.
@@ -93,7 +101,7 @@ impl<'a> Restoring<'a> {
     /// Looks at a quarter of one of the cubes.
     ///
     /// # Errors
-    /// `Conflict` if it says something else of the same records, `Corrupt` if it is no cell.
+    /// `Corrupt` if it is no cell.
     pub fn cell(&mut self, key: &CellKey, values: &CellValues) -> Result<()> {
         let lead = read_lead(key.cube, &key.lead, &mut self.names)?;
         let (series, stored) = cell::read(key.cube, values, &mut self.names)?;
@@ -109,29 +117,36 @@ impl<'a> Restoring<'a> {
                 }
                 PrunedOf::Calls(_) => (stored != Sums::default(), stored == new),
             };
-            if there && !same {
-                return Err(refusal::other_sums(sum));
-            }
-            self.found[*place] = there;
+            self.found[*place] = match (there, same) {
+                (false, _) => Found::Nothing,
+                (true, true) => Found::Same,
+                (true, false) => Found::Other,
+            };
         }
         Ok(())
     }
 
-    /// What is to be added to cells, and how many of the sums that is; `horizon` is the raw horizon of
-    /// the store.
+    /// What is to be added to cells, and what becomes of the sums; `horizon` is the raw horizon of the
+    /// store.
     ///
     /// # Errors
-    /// `Conflict` if one that is missing does not lie before the horizon.
-    pub fn missing(self, horizon: Option<Timestamp>) -> Result<(Lot, u64)> {
+    /// `Corrupt` if one of their names is no label.
+    pub fn missing(self, horizon: Option<Timestamp>) -> Result<(Lot, Restored)> {
         let mut lot = Lot::new(&WIDTHS);
-        let mut new = 0;
-        for (sum, _) in self.sums.iter().zip(self.found).filter(|(_, found)| !found) {
-            if horizon.is_none_or(|horizon| sum.quarter >= horizon) {
-                return Err(refusal::sums_not_before_horizon(sum, horizon));
+        let mut done = Restored::default();
+        for (sum, found) in self.sums.iter().zip(self.found) {
+            match found {
+                Found::Same => {}
+                Found::Other => done.other += 1,
+                Found::Nothing if horizon.is_none_or(|horizon| sum.quarter >= horizon) => {
+                    done.unpruned += 1;
+                }
+                Found::Nothing => {
+                    lot.add_pruned(sum)?;
+                    done.new += 1;
+                }
             }
-            lot.add_pruned(sum)?;
-            new += 1;
         }
-        Ok((lot, new))
+        Ok((lot, done))
     }
 }

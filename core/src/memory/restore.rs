@@ -7,12 +7,12 @@ use super::State;
 use crate::cube::Restoring;
 use crate::error::Result;
 use crate::pruned::PrunedSums;
-use crate::refusal;
+use crate::store::Restored;
 use crate::time::{TimeRange, Timestamp};
 
 impl State {
-    /// Takes in `sums`; answers how many are new.
-    pub(super) fn restore(&mut self, sums: &[PrunedSums]) -> Result<u64> {
+    /// Takes in those of `sums` that are missing.
+    pub(super) fn restore(&mut self, sums: &[PrunedSums]) -> Result<Restored> {
         let of = Restoring::new(sums)?.stretch();
         let (from, to) = (Timestamp::from_micros(of.from)?, Timestamp::from_micros(of.to).ok());
         let mut rows = Vec::new();
@@ -21,18 +21,20 @@ impl State {
         }
         let here = PrunedSums::from_rows(rows)?;
         let here: HashMap<_, _> = here.iter().map(|sums| (sums.key(), sums)).collect();
-        let mut new = Vec::new();
+        let mut done = Restored::default();
         for sums in sums {
             match here.get(&sums.key()) {
                 Some(stored) if *stored == sums => {}
-                Some(_) => return Err(refusal::other_sums(sums)),
+                Some(_) => done.other += 1,
                 None if self.horizon.is_none_or(|horizon| sums.quarter >= horizon) => {
-                    return Err(refusal::sums_not_before_horizon(sums, self.horizon));
+                    done.unpruned += 1;
                 }
-                None => new.push(sums.clone()),
+                None => {
+                    self.restored.push(sums.clone());
+                    done.new += 1;
+                }
             }
         }
-        self.restored.extend_from_slice(&new);
-        Ok(new.len() as u64)
+        Ok(done)
     }
 }

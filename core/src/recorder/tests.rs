@@ -23,7 +23,7 @@ use crate::query::{Filter, Page, RecordQuery};
 use crate::record::{Attribution, ExecutionPayload, LlmExecution, Usage, UsagePayload};
 use crate::status::Status;
 use crate::store::{
-    Appended, CostRevision, Folded, PastCost, Prune, Pruned, Rebuild, Rebuilt, Revised,
+    Appended, CostRevision, Folded, PastCost, Prune, Pruned, Rebuild, Rebuilt, Restored, Revised,
 };
 use crate::time::{TimeRange, Timestamp};
 
@@ -121,7 +121,7 @@ impl RecordStore for Fake {
     async fn rebuild(&self, _: Rebuild) -> Result<Rebuilt> {
         unused()
     }
-    async fn restore(&self, _: &[PrunedSums]) -> Result<u64> {
+    async fn restore(&self, _: &[PrunedSums]) -> Result<Restored> {
         unused()
     }
     async fn usage(&self, _: UsageId) -> Result<Option<Usage>> {

@@ -14,7 +14,7 @@ use crate::pruned::PrunedSums;
 use crate::query::{Order, PageQuery, RecordQuery};
 use crate::record::{LlmExecution, Record};
 use crate::recorder::weight;
-use crate::store::{CostRevision, PastCost, Prune, Revised, Store};
+use crate::store::{CostRevision, PastCost, Prune, Restored, Revised, Store};
 use crate::time::{TimeRange, Timestamp};
 
 /// Records of one batch.
@@ -70,6 +70,11 @@ pub struct Imported {
     pub other_prices: u64,
     /// Costs that were changed otherwise here, and stay.
     pub other_costs: u64,
+    /// Sums of pruned records that were left out: those here add up to something else.
+    pub other_pruned: u64,
+    /// Sums of pruned records that were left out until this store is pruned up to then, too: none of
+    /// their records are here, and may still come.
+    pub unpruned: u64,
     /// Records from before the raw horizon of this store, which were left out.
     pub before_horizon: u64,
     /// Whether the last line was there, so that nothing is missing.
@@ -106,8 +111,7 @@ impl Import {
     /// - `Invalid` for a line that is out of place, and for what the store refuses.
     /// - `Unsupported` for another version of the format.
     /// - `Conflict` where the store has a prompt that was changed otherwise, or another one of that
-    ///   slug; and where sums of pruned records are not those of the records that it has: see
-    ///   [`RecordStore::restore`](crate::RecordStore::restore).
+    ///   slug.
     /// - Whatever else the store answers. What was stored before stays.
     pub async fn push(&mut self, line: Line) -> Result<()> {
         if !self.started {
@@ -366,7 +370,10 @@ impl Import {
     async fn store_pruned(&mut self) -> Result<()> {
         if !self.pruned.is_empty() {
             let sums = std::mem::take(&mut self.pruned);
-            self.done.new_pruned += self.store.restore(&sums).await?;
+            let Restored { new, other, unpruned } = self.store.restore(&sums).await?;
+            self.done.new_pruned += new;
+            self.done.other_pruned += other;
+            self.done.unpruned += unpruned;
         }
         Ok(())
     }
