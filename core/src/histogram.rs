@@ -91,7 +91,7 @@ pub fn bucket_of(value: u64) -> u16 {
 }
 
 /// The smallest integer in `bucket` or, where a narrow bucket holds none, in the first one above that does.
-fn lower_bound(bucket: u16) -> u64 {
+pub(crate) fn lower_bound(bucket: u16) -> u64 {
     if bucket == 0 {
         return 0;
     }

@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use crate::aggregate::{AggregateQuery, AggregateRow, Dimension, Measures, TokenSums};
 use crate::cube::horizon_of;
 use crate::error::{Error, Result};
-use crate::histogram::{Buckets, Histogram};
+use crate::histogram::{Buckets, Histogram, lower_bound};
 use crate::id::PromptId;
 use crate::label::Label;
 use crate::money::Usd;
 use crate::status::{ErrorCategory, Status};
 use crate::store::RecordStore;
 use crate::time::{Bucket, BucketWidth, TimeRange, Timestamp, Zone};
+use crate::tokens::TokenCounts;
 
 /// What the renders, or the calls of one model, of a quarter of an hour add up to that share a prompt,
 /// a version and an environment.
@@ -57,6 +58,27 @@ pub enum PrunedOf {
 }
 
 /// What finished calls of one model add up to: see [`Measures`].
+///
+/// # Example: a line of an export
+/// ```
+/// use prompt_engine_core::{PrunedOf, PrunedSums};
+/// let line = concat!(
+///     r#"{"quarter":"2026-03-28T00:15:00.000000Z","prompt":"0195dcb0-6a00-7000-8000-000000000001","#,
+///     r#""version":1,"environment":"production","calls":{"provider":"openai","model":"gpt-4o","#,
+///     r#""statuses":{"success":2,"timeout":1},"errors":{"timeout":1},"#,
+///     r#""tokens":{"reported":2,"input":310,"output":42,"cache_read":0,"cache_write":0,"#,
+///     r#""cache_write_1h":0,"reasoning":0,"audio_input":0,"audio_output":0},"#,
+///     r#""cost":"0.0125","priced":2,"unpriced":1,"#,
+///     r#""latency_ms":{"sum":"3","buckets":[[1,1],[65,1]]},"#,
+///     r#""time_to_first_token_ms":{"sum":"0","buckets":[]}}}"#,
+/// );
+/// let sums: PrunedSums = serde_json::from_str(line).unwrap();
+/// sums.validate()?;
+/// let PrunedOf::Calls(calls) = &sums.of else { panic!("it is of calls") };
+/// assert_eq!(calls.latency_ms.buckets, [(1, 1), (65, 1)]); // One of 1 ms, and one of 2 ms.
+/// assert_eq!(serde_json::to_string(&sums).unwrap(), line);
+/// # Ok::<(), prompt_engine_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrunedCalls {
     /// The provider.
@@ -91,8 +113,8 @@ pub struct Durations {
     pub buckets: Vec<(u16, u64)>,
 }
 
-/// The most that a quarter of an hour can be believed to count of anything but tokens. Sums of so many
-/// stay far from the largest 64-bit number.
+/// The most renders, calls or dollars that a quarter of an hour can be believed to have. Sums of so many
+/// stay far from the largest 64-bit number, and from the largest amount of money.
 const MOST: u64 = 1_000_000_000_000;
 
 impl PrunedSums {
@@ -235,21 +257,24 @@ impl PrunedCalls {
         if self.statuses.contains_key(&Status::Pending) {
             return Some("count calls that have not finished");
         }
-        let calls = self.statuses.values().fold(0_u64, |sum, calls| sum.saturating_add(*calls));
-        let all = [
-            calls,
-            self.priced.saturating_add(self.unpriced),
-            self.tokens.reported,
-            self.latency_ms.count(),
-            self.time_to_first_token_ms.count(),
-        ];
-        if counts.chain(&all).any(|count| *count > MOST) {
+        let calls = total(self.statuses.values());
+        if calls > MOST {
             return Some("count too many");
         }
-        if !self.latency_ms.are_in_order() || !self.time_to_first_token_ms.are_in_order() {
-            return Some("have buckets that are none, or are out of order");
+        let answered = self.statuses.get(&Status::Success).unwrap_or(&0);
+        if total(self.errors.values()) > calls - answered {
+            return Some("count more errors than calls that failed");
         }
-        None
+        if self.priced.checked_add(self.unpriced) != Some(calls) {
+            return Some("count other calls than those that have a cost");
+        }
+        if !(0..=most_pico(self.priced)).contains(&self.cost.to_pico()) {
+            return Some("cost more than so many can");
+        }
+        if self.tokens.reported > calls || !are_of_calls(&self.tokens) {
+            return Some("have tokens that so many cannot have");
+        }
+        self.latency_ms.wrong(calls).or_else(|| self.time_to_first_token_ms.wrong(calls))
     }
 
     fn measures(&self) -> Measures {
@@ -279,12 +304,30 @@ impl Durations {
     }
 
     fn count(&self) -> u64 {
-        self.buckets.iter().fold(0, |sum, (_, times)| sum.saturating_add(*times))
+        total(self.buckets.iter().map(|(_, times)| times))
     }
 
-    fn are_in_order(&self) -> bool {
-        self.buckets.iter().all(|(bucket, times)| *bucket <= Buckets::LAST && *times > 0)
-            && self.buckets.is_sorted_by(|(a, _), (b, _)| a < b)
+    /// What is wrong with those of so many calls, in words.
+    fn wrong(&self, calls: u64) -> Option<&'static str> {
+        let are_buckets =
+            self.buckets.iter().all(|(bucket, times)| *bucket <= Buckets::LAST && *times > 0);
+        if !are_buckets || !self.buckets.is_sorted_by(|(a, _), (b, _)| a < b) {
+            return Some("have buckets that are none, or are out of order");
+        }
+        if self.count() > calls {
+            return Some("have more durations than calls");
+        }
+        // No more calls than MOST, of 64 bits each: far within 128 bits.
+        let bound = |above: u16| -> u128 {
+            let of = |(bucket, times): &(u16, u64)| {
+                u128::from(lower_bound(bucket + above)) * u128::from(*times)
+            };
+            self.buckets.iter().map(of).sum()
+        };
+        if !(bound(0)..=bound(1)).contains(&self.sum) {
+            return Some("have durations that do not lie in their buckets");
+        }
+        None
     }
 
     fn histogram(&self) -> Histogram {
@@ -292,6 +335,28 @@ impl Durations {
         self.buckets.iter().for_each(|(bucket, times)| buckets.add(*bucket, *times));
         Histogram::from_parts(buckets, self.count(), self.sum)
     }
+}
+
+fn total<'a>(counts: impl Iterator<Item = &'a u64>) -> u64 {
+    counts.fold(0, |sum, count| sum.saturating_add(*count))
+}
+
+/// What so many calls can cost at most.
+fn most_pico(priced: u64) -> i128 {
+    let believable = i128::from(MOST) * 10_i128.pow(Usd::SCALE);
+    i128::from(i64::MAX).saturating_mul(priced.into()).min(believable)
+}
+
+/// Whether calls that keep to [`TokenCounts::check`] can add up to it.
+fn are_of_calls(tokens: &TokenSums) -> bool {
+    let most = TokenCounts::MAX.saturating_mul(tokens.reported);
+    // Sums stay at the largest number, and so do those of parts then.
+    let within = |parts: &[u64], whole: u64| total(parts.iter()) <= whole;
+    tokens.input <= most
+        && tokens.output <= most
+        && within(&[tokens.cache_read, tokens.cache_write, tokens.audio_input], tokens.input)
+        && within(&[tokens.cache_write_1h], tokens.cache_write)
+        && within(&[tokens.reasoning, tokens.audio_output], tokens.output)
 }
 
 /// A sum as a decimal text.
@@ -306,5 +371,65 @@ mod sum_as_text {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<u128, D::Error> {
         let text = String::deserialize(d)?;
         text.parse().map_err(|_| D::Error::custom(format!("{text:?} is no sum")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four calls: two answered, one failed, one given up.
+    const LINE: &str = r#"{"quarter":"2026-03-28T00:15:00.000000Z",
+        "prompt":"0195dcb0-6a00-7000-8000-000000000001","version":1,"environment":"production",
+        "calls":{"provider":"openai","model":"gpt-4o",
+            "statuses":{"success":2,"error":1,"cancelled":1},"errors":{"rate_limit":1},
+            "tokens":{"reported":2,"input":100,"output":20,"cache_read":40,"cache_write":30,
+                "cache_write_1h":10,"reasoning":5,"audio_input":0,"audio_output":0},
+            "cost":"0.0125","priced":2,"unpriced":2,
+            "latency_ms":{"sum":"3","buckets":[[1,1],[65,1]]},
+            "time_to_first_token_ms":{"sum":"0","buckets":[]}}}"#;
+
+    #[test]
+    fn a_sum_that_no_records_can_have_is_refused() {
+        let refused = |from: &str, to: &str| {
+            assert_eq!(LINE.matches(from).count(), 1, "{from}");
+            let sums: PrunedSums = serde_json::from_str(&LINE.replace(from, to)).unwrap();
+            sums.validate().err().map(|error| error.to_string())
+        };
+        assert_eq!(refused("0.0125", "18446744.073709551614"), None);
+        assert!(Usd::from_pico(most_pico(MOST)).is_some(), "no sum is beyond what is an amount");
+        for (from, to, why) in [
+            (r#""success":2"#, r#""success":0"#, "count nothing"),
+            (r#""success":2"#, r#""pending":2"#, "count calls that have not finished"),
+            (r#""success":2"#, r#""success":2000000000000"#, "count too many"),
+            (r#""rate_limit":1"#, r#""rate_limit":3"#, "count more errors than calls that failed"),
+            (r#""unpriced":2"#, r#""unpriced":1"#, "count other calls than those that have a cost"),
+            (r#""unpriced":2"#, r#""unpriced":3"#, "count other calls than those that have a cost"),
+            ("0.0125", "79228162514264337593543950335", "cost more than so many can"),
+            ("0.0125", "18446744.073709551615", "cost more than so many can"),
+            (
+                r#""priced":2,"unpriced":2"#,
+                r#""priced":0,"unpriced":4"#,
+                "cost more than so many can",
+            ),
+            (r#""reported":2"#, r#""reported":5"#, "have tokens that so many cannot have"),
+            (r#""reported":2"#, r#""reported":0"#, "have tokens that so many cannot have"),
+            (r#""input":100"#, r#""input":69"#, "have tokens that so many cannot have"),
+            (
+                r#""cache_write_1h":10"#,
+                r#""cache_write_1h":31"#,
+                "have tokens that so many cannot have",
+            ),
+            (r#""reasoning":5"#, r#""reasoning":21"#, "have tokens that so many cannot have"),
+            ("[65,1]", "[65,4]", "have more durations than calls"),
+            ("[65,1]", "[5000,1]", "have buckets that are none, or are out of order"),
+            ("[65,1]", "[1,1]", "have buckets that are none, or are out of order"),
+            (r#""sum":"3""#, r#""sum":"2""#, "have durations that do not lie in their buckets"),
+            (r#""sum":"3""#, r#""sum":"9""#, "have durations that do not lie in their buckets"),
+            (r#""sum":"0""#, r#""sum":"1""#, "have durations that do not lie in their buckets"),
+        ] {
+            let refused = refused(from, to).unwrap_or_default();
+            assert!(refused.ends_with(why), "{from} -> {to}: {refused:?}");
+        }
     }
 }
