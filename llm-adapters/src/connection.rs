@@ -30,6 +30,9 @@ pub(crate) use endpoint::{is_secret, unfit};
 pub(crate) use facts::Facts;
 pub(crate) use stream::{End, Frame, Frames, Step};
 
+/// How long the explanation of an error is waited for: the status and the headers say most.
+const EXPLANATION: Duration = Duration::from_secs(3);
+
 /// How an answer comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery {
@@ -146,7 +149,7 @@ impl Connection {
         if answer.is_success() {
             return Ok(answer);
         }
-        let text = limits.hold(answer.text()).await.flatten();
+        let text = limits.within(EXPLANATION).hold(answer.text()).await.flatten();
         Err(match text {
             Ok(text) => error::from_answer(&text, &answer.head),
             // The status says more than that its explanation was cut off.

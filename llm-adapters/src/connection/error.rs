@@ -46,10 +46,19 @@ pub(crate) fn paid(error: LlmError, tokens: Option<TokenCounts>) -> LlmError {
     }
 }
 
-/// A success whose body holds no `what`.
-pub(super) fn no_answer(what: &str, body: &str, head: &Head) -> LlmError {
-    http::unreadable(&format!("the server's answer is no {what}"), &head.redactor.text(body))
-        .with_http_status(head.status)
+/// A success whose body, which begins with `start`, holds no `what`.
+pub(super) fn no_answer(what: &str, start: &str, head: &Head) -> LlmError {
+    let error = match head.header("content-encoding") {
+        Some(coding) if !coding.eq_ignore_ascii_case("identity") => {
+            let coding = head.redactor.text(coding);
+            http::unreadable(&format!("the server's answer is compressed ({coding}), unasked"), "")
+        }
+        _ => {
+            let message = format!("the server's answer is no {what}");
+            http::unreadable(&message, &head.redactor.start(start))
+        }
+    };
+    error.with_http_status(head.status)
 }
 
 /// What a server says about an error, in any of the forms that servers use:

@@ -48,9 +48,9 @@ impl Facts {
             content,
             tool_calls,
             finish_reason: self.finish_reason.map(|reason| head.redactor.text(&reason)),
-            model: self.model,
+            model: self.model.map(|model| head.redactor.text(&model)),
             tokens: self.tokens,
-            service_tier: self.service_tier,
+            service_tier: self.service_tier.map(|tier| head.redactor.text(&tier)),
             reported_cost: self.cost,
             from_local_cache: false,
             http_status: Some(head.status),
@@ -84,10 +84,18 @@ mod tests {
     fn what_a_server_echoes_of_a_key_is_not_kept() {
         let redactor = crate::http::Redactor::new(["sk-h0nt3r".into()]);
         let head = Head { redactor, ..Head::default() };
-        let mut facts = Facts { finish_reason: Some("bad sk-h0nt3r".into()), ..Facts::default() };
+        let echo = || Some("bad sk-h0nt3r".to_owned());
+        let mut facts = Facts {
+            model: echo(),
+            finish_reason: echo(),
+            service_tier: echo(),
+            ..Facts::default()
+        };
         facts.kept.insert("finish_message".into(), json!("key sk-h0nt3r is old"));
         let reply = facts.reply(Some("sk-h0nt3r".into()), Vec::new(), &head);
-        assert_eq!(reply.finish_reason.as_deref(), Some("bad [redacted]"));
+        for fact in [reply.model, reply.finish_reason, reply.service_tier] {
+            assert_eq!(fact.as_deref(), Some("bad [redacted]"));
+        }
         assert_eq!(reply.metadata, json!({"finish_message": "key [redacted] is old"}));
         // The answer itself is the caller's; what is stored of it is for the redaction of the engine.
         assert_eq!(reply.content.as_deref(), Some("sk-h0nt3r"));

@@ -111,7 +111,7 @@ impl<A: Api> Reader<A> {
             };
             match reply {
                 Ok(Some(reply)) => {
-                    self.begin();
+                    self.begin(&answer.head);
                     self.ready.push_back(StreamEvent::End(Box::new(reply)));
                 }
                 Ok(None) => self.answer = Some(answer),
@@ -121,8 +121,10 @@ impl<A: Api> Reader<A> {
     }
 
     async fn read_more(&mut self, answer: &mut Answer) -> Result<Option<ChatReply>, LlmError> {
-        let Some(chunk) = self.limits.hold(answer.chunk()).await?? else {
-            return self.close(&answer.head).map(Some);
+        let chunk = match self.limits.hold(answer.chunk()).await.flatten() {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return self.close(&answer.head).map(Some),
+            Err(error) => return self.broke(error, &answer.head).map(Some),
         };
         let bytes = chunk.as_ref();
         if self.start.trim_ascii_start().is_empty()
@@ -151,6 +153,15 @@ impl<A: Api> Reader<A> {
             return Err(http::unreadable("the stream is longer than 256 MiB", ""));
         }
         Ok(None)
+    }
+
+    /// The reply, where all of it and its usage came before the connection broke or the time was over.
+    fn broke(&mut self, error: LlmError, head: &Head) -> Result<ChatReply, LlmError> {
+        let Facts { tokens, usage, .. } = self.frames.facts();
+        if tokens.is_none() && usage.is_null() {
+            return Err(error);
+        }
+        self.frames.finish(End::Closed, head).ok_or(error)
     }
 
     /// The reply, where the bytes that ended hold one.
@@ -213,7 +224,7 @@ impl<A: Api> Reader<A> {
         let Step { text, token, last } = self.frames.take(&frame, head)?;
         let facts = self.frames.facts();
         if token || last || facts.id.is_some() || facts.model.is_some() {
-            self.begin();
+            self.begin(head);
         }
         if token || last {
             self.limits = self.limits.after_first_token();
@@ -227,10 +238,12 @@ impl<A: Api> Reader<A> {
         Ok(if last { self.frames.finish(End::Said, head) } else { None })
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, head: &Head) {
         if !std::mem::replace(&mut self.started, true) {
             let Facts { id, model, .. } = self.frames.facts();
-            let (model, id) = (model.clone(), id.clone());
+            let clean =
+                |fact: &Option<String>| fact.as_deref().map(|fact| head.redactor.text(fact));
+            let (model, id) = (clean(model), clean(id));
             self.ready.push_back(StreamEvent::Started { model, id });
         }
     }

@@ -13,7 +13,9 @@ use crate::json::{count, text};
 pub(super) fn read(body: &Value, head: &Head) -> Option<ChatReply> {
     let pieces = body.as_array().map_or(std::slice::from_ref(body), Vec::as_slice);
     let answers = |piece: &Value| {
-        ["candidates", "promptFeedback"].iter().any(|name| piece.get(name).is_some())
+        ["candidates", "promptFeedback"]
+            .iter()
+            .any(|name| piece.get(name).is_some_and(|field| !field.is_null()))
     };
     let mut candidates = Candidates::default();
     for piece in pieces {

@@ -17,6 +17,12 @@ impl Limits {
         Self { start: Instant::now(), total, first_token }
     }
 
+    /// The same limits, and at most `time` from now.
+    pub(crate) fn within(self, time: Duration) -> Self {
+        let total = self.total.min(self.start.elapsed().saturating_add(time));
+        Self { total, first_token: None, ..self }
+    }
+
     /// The same limits once the first token is there.
     pub(crate) fn after_first_token(mut self) -> Self {
         self.first_token = None;

@@ -4,15 +4,15 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-/// The secrets that one request carried.
+/// The secrets that one request carried, also as JSON and as URLs may write them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Redactor(Vec<SecretString>);
 
 impl Redactor {
     /// Secrets of less than four bytes are placeholders, and parts of ordinary words.
     pub(crate) fn new(secrets: impl IntoIterator<Item = SecretString>) -> Self {
-        let mut secrets: Vec<_> =
-            secrets.into_iter().filter(|secret| secret.expose_secret().len() >= 4).collect();
+        let long = secrets.into_iter().filter(|secret| secret.expose_secret().len() >= 4);
+        let mut secrets: Vec<_> = long.flat_map(forms).collect();
         // One that holds another goes first, or its rest would stay.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
         Self(secrets)
@@ -24,6 +24,20 @@ impl Redactor {
         })
     }
 
+    /// The same of a text that was cut: a part of a secret at its end goes, too.
+    pub(crate) fn start(&self, start: &str) -> String {
+        let mut text = self.text(start);
+        let cut = |secret: &SecretString| {
+            let secret = secret.expose_secret();
+            let ends = secret.char_indices().map(|(end, _)| end).rev();
+            ends.filter(|end| *end > 0).find(|end| text.ends_with(&secret[..*end]))
+        };
+        if let Some(part) = self.0.iter().filter_map(cut).max() {
+            text.truncate(text.len() - part);
+        }
+        text
+    }
+
     pub(crate) fn value(&self, value: &Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.text(text)),
@@ -33,5 +47,36 @@ impl Redactor {
             }
             other => other.clone(),
         }
+    }
+}
+
+/// `secret` as it is, and as a server may write it that escapes what it echoes.
+fn forms(secret: SecretString) -> Vec<SecretString> {
+    let plain = secret.expose_secret();
+    let in_json = plain.replace('/', "\\/");
+    let in_url: String = url::form_urlencoded::byte_serialize(plain.as_bytes()).collect();
+    let others = [in_json, in_url].into_iter().filter(|form| form != plain);
+    let others: Vec<SecretString> = others.map(SecretString::from).collect();
+    others.into_iter().chain([secret]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_known_in_the_forms_that_servers_write() {
+        let redactor = Redactor::new(["k/0+nt3r".into()]);
+        for echo in ["k/0+nt3r", "k\\/0+nt3r", "k%2F0%2Bnt3r"] {
+            assert_eq!(redactor.text(&format!("<{echo}>")), "<[redacted]>");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_secret_at_a_cut_goes_with_it() {
+        let redactor = Redactor::new(["sk-h0nt3r".into()]);
+        assert_eq!(redactor.start("the key sk-h0n"), "the key ");
+        assert_eq!(redactor.start("the key sk-h0nt3r"), "the key [redacted]");
+        assert_eq!(redactor.start("nothing of it"), "nothing of it");
     }
 }

@@ -199,6 +199,68 @@ async fn bytes_that_break_off_are_a_network_error_and_what_was_streamed_is_kept(
 }
 
 #[tokio::test]
+async fn what_came_whole_is_an_answer_however_the_connection_ends() {
+    for api in BOTH {
+        let end = match api {
+            Api::Anthropic => {
+                let data = json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"},
+                    "usage": {"output_tokens": 2}});
+                format!("event: message_delta\ndata: {data}\n\n")
+            }
+            Api::Gemini => {
+                let data = json!({"candidates": [{"finishReason": "STOP"}],
+                    "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2}});
+                format!("data: {data}\n\n")
+            }
+        };
+        let url = break_off("", begun(api) + &end);
+        let client = client(api, &url);
+        client.chat(&ask("hi")).await.expect_err("half an answer");
+        let (texts, reply) = drain(&client, &ask("hi")).await.expect("an answer");
+        assert_eq!((texts.concat().as_str(), reply.content.as_deref()), ("Hel", Some("Hel")));
+        assert_eq!(reply.tokens.map(|tokens| (tokens.input, tokens.output)), Some((3, 2)));
+    }
+}
+
+#[tokio::test]
+async fn an_error_whose_explanation_does_not_come_has_its_status() {
+    let answer = || async {
+        let stalls = futures::stream::once(async { Ok::<_, Infallible>("{\"error\":") });
+        let body = Body::from_stream(stalls.chain(futures::stream::pending()));
+        let head = [("retry-after", "9"), ("request-id", "req_1")];
+        (StatusCode::TOO_MANY_REQUESTS, head, body)
+    };
+    let url = serve_router(Router::new().fallback(answer)).await;
+    let [anthropic, gemini] = BOTH.map(|api| client(api, &url));
+    let request = ask("hi");
+    let calls = async {
+        let (plain, streamed) = (anthropic.chat(&request), drain(&gemini, &request));
+        let (plain, streamed) = tokio::join!(plain, streamed);
+        [plain.expect_err("an error"), streamed.expect_err("an error").1]
+    };
+    let errors = tokio::time::timeout(Duration::from_secs(10), calls).await.expect("no call hangs");
+    for error in errors {
+        assert_eq!((error.category(), error.http_status()), (ErrorCategory::RateLimit, Some(429)));
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(9)));
+        assert_eq!(error.metadata()["request_id"], "req_1");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_answer_is_named_and_nulls_are_no_answer() {
+    for api in BOTH {
+        let answer = || async { ([(header::CONTENT_ENCODING, "gzip")], "\u{1f}\u{8b}") };
+        let url = serve_router(Router::new().fallback(answer)).await;
+        let error = client(api, &url).chat(&ask("hi")).await.expect_err("an error");
+        assert_eq!(error.to_string(), "the server's answer is compressed (gzip), unasked");
+        let nulls = || async { r#"{"content":null,"candidates":null,"error":null}"# };
+        let url = serve_router(Router::new().fallback(nulls)).await;
+        let error = client(api, &url).chat(&ask("hi")).await.expect_err("an error");
+        assert!(error.to_string().starts_with("the server's answer is no "), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_ends_cleanly_but_early_is_a_network_error() {
     for api in BOTH {
         for rest in ["", "data: {\"type\": \"content_bl"] {
