@@ -265,6 +265,15 @@ mod tests {
     use super::*;
     use crate::http::Redactor;
 
+    fn assert_categories(cases: &[(u16, Value, ErrorCategory)]) {
+        for (status, body, expected) in cases {
+            let head = Head { status: *status, ..Head::default() };
+            let error = from_answer(&body.to_string(), &head);
+            assert_eq!(error.category(), *expected, "{status} {body}");
+            assert_eq!(error.http_status(), Some(*status));
+        }
+    }
+
     #[test]
     fn status_and_code_decide_the_category() {
         use ErrorCategory as C;
@@ -296,12 +305,7 @@ mod tests {
             (502, Value::Null, C::Server),
             (520, Value::Null, C::Server),
         ];
-        for (status, body, expected) in cases {
-            let head = Head { status, ..Head::default() };
-            let error = from_answer(&body.to_string(), &head);
-            assert_eq!(error.category(), expected, "{status} {body}");
-            assert_eq!(error.http_status(), Some(status));
-        }
+        assert_categories(&cases);
     }
 
     #[test]
@@ -352,12 +356,7 @@ mod tests {
             (503, json!([gemini("UNAVAILABLE", "overloaded")]), C::Overloaded),
             (504, gemini("DEADLINE_EXCEEDED", "late"), C::Timeout),
         ];
-        for (status, body, expected) in cases {
-            let head = Head { status, ..Head::default() };
-            let error = from_answer(&body.to_string(), &head);
-            assert_eq!(error.category(), expected, "{status} {body}");
-            assert_eq!(error.http_status(), Some(status));
-        }
+        assert_categories(&cases);
     }
 
     #[test]
