@@ -206,12 +206,10 @@ fn print(one: &LlmExecution, past: &[PastCost], slug: &str) -> Result<(), Failur
     add("Session", of.session.as_ref().map(ToString::to_string));
     add("User", of.user.as_ref().map(ToString::to_string));
     add("Answered by", one.response_model.as_ref().map(ToString::to_string));
-    add(
-        "Tokens",
-        one.tokens.map(|tokens| {
-            format!("{} input, {} output", number(tokens.input), number(tokens.output))
-        }),
-    );
+    let in_and_out =
+        |[input, output]: [u64; 2]| format!("{} input, {} output", number(input), number(output));
+    add("Tokens", one.tokens.map(|tokens| in_and_out([tokens.input, tokens.output])));
+    add("Tokens so far", used_so_far(one).map(in_and_out));
     add("Service tier", one.service_tier.as_ref().map(ToString::to_string));
     add("Cost", one.cost.map(|_| long_cost(one)));
     add("Priced as", one.priced_model.as_ref().map(ToString::to_string));
@@ -264,6 +262,13 @@ fn said(one: &LlmExecution, name: &str) -> Option<String> {
     Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
 }
 
+/// The input and the output of an answer that broke off, as the provider had counted them by then.
+fn used_so_far(one: &LlmExecution) -> Option<[u64; 2]> {
+    let used = one.payload.as_ref()?.response_metadata.get("usage_so_far")?;
+    let count = |name| used.get(name).and_then(Value::as_u64);
+    Some([count("input")?, count("output")?])
+}
+
 /// Prints a call of a tool.
 pub(crate) fn say_call(call: &ToolCall) -> Result<(), Failure> {
     say(format_args!("tool call: {} {}", printable(&call.name), printable(&call.arguments)))
@@ -303,7 +308,10 @@ fn describe(of: &LlmExecution, cost: Cost) -> String {
             MissingRate => format!(
                 "unknown (the prices of {name} lack a rate for its tokens, its service tier or its time)"
             ),
-            NoUsage => "unknown (the provider reported no tokens)".to_owned(),
+            NoUsage if matches!(of.status, Status::Success | Status::Pending) => {
+                "unknown (the provider reported no tokens)".to_owned()
+            }
+            NoUsage => "unknown (the call ended without a count of its tokens)".to_owned(),
             InconsistentUsage => "unknown (the reported tokens contradict each other)".to_owned(),
             Overflow => "unknown (more than 9.2 million dollars)".to_owned(),
         },

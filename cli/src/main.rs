@@ -16,6 +16,7 @@ mod export;
 mod failure;
 mod filters;
 mod import;
+mod interrupt;
 mod output;
 mod performance;
 mod playground;

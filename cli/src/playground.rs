@@ -19,9 +19,10 @@ use crate::client::client;
 use crate::context::Context;
 use crate::executions::{latency, short_cost};
 use crate::failure::Failure;
+use crate::interrupt::interrupted;
 use crate::output;
 use crate::render::{parse_var, saved, values};
-use crate::run::{interrupted, parse_option, recorded_name};
+use crate::run::{parse_option, recorded_name};
 use crate::table::{cell, count, number, show, table, whole};
 
 /// What to try.

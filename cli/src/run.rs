@@ -13,6 +13,7 @@ use crate::client::client;
 use crate::context::Context;
 use crate::executions::{latency, long_cost, say_call};
 use crate::failure::Failure;
+use crate::interrupt::interrupted;
 use crate::output::{self, printable, say};
 use crate::record_json;
 use crate::render::{WhatArgs, saved};
@@ -164,13 +165,6 @@ fn cancelled() -> Failure {
     Failure::failed(
         "the call was cancelled; `prompt-engine executions list` shows what was seen of it",
     )
-}
-
-pub(crate) async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without a handler the signal ends the process by itself.
-        std::future::pending::<()>().await;
-    }
 }
 
 /// Prints what was answered, but the text that was printed as it came.

@@ -170,7 +170,15 @@ pub struct ChatReply {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamEvent {
-    /// The provider began to answer; at most once, before everything else.
+    /// The server took the request, and nothing of the answer is there yet; at most once, before
+    /// everything else.
+    Accepted {
+        /// The HTTP status, where the answer comes over HTTP.
+        http_status: Option<u16>,
+        /// The server's id of the request, for its support to find it.
+        request_id: Option<String>,
+    },
+    /// The provider began to answer; at most once, before all that follows here.
     Started {
         /// The model that answers.
         model: Option<String>,
@@ -182,6 +190,9 @@ pub enum StreamEvent {
     Token,
     /// The next piece of text, never empty.
     Text(String),
+    /// The token usage so far, unchecked, from a provider that tells it before the end; what the whole
+    /// answer used is in its [`ChatReply::tokens`]. An answer that breaks off has used at least this.
+    Usage(TokenCounts),
     /// The whole reply, text included; last, and always there on success.
     End(Box<ChatReply>),
 }

@@ -117,7 +117,9 @@ pub struct ExecutionPayload {
     pub finish_reason: Option<String>,
     /// What the failure said.
     pub error_message: Option<String>,
-    /// Anything else of the answer, and what the caller added.
+    /// Anything else of the answer, and what the caller added: `request_id`, and of a call that failed
+    /// `error_code`, `retry_after_ms` and `usage_so_far`, the [`TokenCounts`](crate::TokenCounts) that the provider had
+    /// told when the answer broke off, which are no count of the call.
     pub response_metadata: Map<String, Value>,
 }
 

@@ -23,8 +23,8 @@ const SIGNATURE: Signature = Signature { header: "authorization", scheme: "Beare
 
 /// A client of the OpenAI Chat Completions API and of every server compatible with it.
 ///
-/// `max_tokens` goes out as `max_completion_tokens` to OpenAI itself, whose newer models refuse
-/// the older name, and as `max_tokens` to every other server.
+/// `max_tokens` goes out as `max_completion_tokens` to OpenAI itself and to Azure, whose newer models
+/// refuse the older name, and as `max_tokens` to every other server.
 ///
 /// # Example: a server of one's own
 /// ```

@@ -1,10 +1,16 @@
 //! Calls to Anthropic and Gemini from the request to what was paid, against servers on loopback.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use axum::Router;
+use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use futures::StreamExt;
-use prompt_engine::{ErrorCategory, LlmExecution, PromptEngine, Status, params};
+use prompt_engine::{
+    Cost, ErrorCategory, LlmExecution, PromptEngine, Status, UnpricedReason, params,
+};
 use prompt_engine_llm::Provider;
 use serde_json::json;
 
@@ -12,9 +18,19 @@ use crate::support::engine;
 
 /// A server that answers everything with `answer`.
 async fn serve(answer: impl IntoResponse + Clone + Send + Sync + 'static) -> String {
+    serve_each(move || answer.clone()).await
+}
+
+/// A server whose answers are made one by one.
+async fn serve_each<R: IntoResponse + 'static>(
+    answer: impl Fn() -> R + Clone + Send + Sync + 'static,
+) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
-    let router = Router::new().fallback(move || async move { answer });
+    let router = Router::new().fallback(move || {
+        let answer = answer().into_response();
+        async move { answer }
+    });
     tokio::spawn(async move { axum::serve(listener, router).await });
     url
 }
@@ -48,6 +64,56 @@ async fn a_call_to_anthropic_pays_for_cache_writes_by_how_long_they_last() {
     let payload = stored.payload.unwrap();
     assert_eq!(payload.response_content.as_deref(), Some("Hello!"));
     assert_eq!(payload.response_metadata["usage"], usage);
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_end_keeps_what_was_told_and_is_not_priced_for_it() {
+    let usage = json!({"input_tokens": 1000, "output_tokens": 1});
+    let start = json!({"type": "message_start", "message": {"id": "m1", "usage": usage}});
+    let delta = json!({"type": "content_block_delta", "index": 0,
+        "delta": {"type": "text_delta", "text": "Hel"}});
+    let head = [("content-type", "text/event-stream"), ("request-id", "req_1")];
+    let said = format!("data: {start}\n\ndata: {delta}\n\n");
+    let ends = serve((head, said.clone())).await;
+    let stalls = serve_each(move || {
+        let said = futures::stream::iter([Ok::<_, Infallible>(said.clone())]);
+        (head, Body::from_stream(said.chain(futures::stream::pending())))
+    })
+    .await;
+
+    let engine = engine().await;
+    let rendered = engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    for (url, way) in
+        [(&ends, Status::Error), (&stalls, Status::Timeout), (&stalls, Status::Cancelled)]
+    {
+        let client = Provider::Anthropic.client("key".into(), Some(url)).unwrap();
+        let mut call = rendered.execute_with(&client).model("claude-sonnet-4-6");
+        if way == Status::Timeout {
+            call = call.timeout(Duration::from_millis(500));
+        }
+        let mut stream = call.stream().await.unwrap();
+        let id = stream.execution_id();
+        match way {
+            Status::Cancelled => drop(stream.by_ref().take(4).collect::<Vec<_>>().await),
+            _ => drop(stream.reply().await.unwrap_err()),
+        }
+        drop(stream);
+
+        engine.flush().await;
+        let stored = engine.store().execution(id).await.unwrap().unwrap();
+        assert_eq!((stored.status, stored.http_status), (way, Some(200)));
+        assert_eq!(
+            (stored.tokens, stored.cost),
+            (None, Some(Cost::unpriced(UnpricedReason::NoUsage)))
+        );
+        let payload = stored.payload.unwrap();
+        assert_eq!(payload.response_content.as_deref(), Some("Hel"));
+        let kept = &payload.response_metadata;
+        assert_eq!(
+            (&kept["request_id"], &kept["usage_so_far"]["input"]),
+            (&json!("req_1"), &json!(1000))
+        );
+    }
 }
 
 #[tokio::test]

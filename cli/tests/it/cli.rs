@@ -211,6 +211,11 @@ fn what_a_provider_says_beside_an_error_is_shown() {
     for fact in ["Error code: rate_limit_exceeded", "Retry after: 2.00 s", "Request id: req_mock"] {
         assert!(facts.iter().any(|found| found == fact), "{fact}: {facts:?}");
     }
+    let facts = show("cut");
+    let cost = "Cost: unknown (the call ended without a count of its tokens)";
+    for fact in ["HTTP status: 200", "Request id: req_mock", cost] {
+        assert!(facts.iter().any(|found| found == fact), "{fact}: {facts:?}");
+    }
     let facts = show("gpt-4o");
     assert!(facts.iter().any(|found| found == "Request id: req_mock"), "{facts:?}");
     let of_errors = ["Error code", "Retry after"];

@@ -54,7 +54,7 @@ fn models_and_versions_stand_side_by_side_and_a_failure_leaves_the_others_alone(
 
 /// Runs two tries, one of which is never answered, and interrupts them once the other was.
 #[cfg(unix)]
-fn interrupted(place: &Place, more: &[&str]) -> std::process::Output {
+fn interrupted(place: &Place, signal: &str, more: &[&str]) -> std::process::Output {
     let server = MockServer::start().unwrap();
     let url = format!("openai={}", server.base_url());
     let with = ["--with", "openai/gpt-4o", "--with", "openai/hang", "--base-url", &url];
@@ -65,7 +65,7 @@ fn interrupted(place: &Place, more: &[&str]) -> std::process::Output {
     while server.requests() < 2 || place.lines(&success).is_empty() {
         assert!(began.elapsed().as_secs() < 60, "the first is not answered");
     }
-    let kill = format!("kill -INT {}", child.id());
+    let kill = format!("kill -{signal} {}", child.id());
     assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     child.wait_with_output().unwrap()
 }
@@ -74,7 +74,7 @@ fn interrupted(place: &Place, more: &[&str]) -> std::process::Output {
 #[test]
 fn answers_that_came_are_printed_when_the_others_are_given_up() {
     let place = Place::with_prompt();
-    let output = interrupted(&place, &[]);
+    let output = interrupted(&place, "INT", &[]);
     let (said, why) = (String::from_utf8(output.stdout).unwrap(), output.stderr);
     let why = String::from_utf8(why).unwrap();
     assert_eq!(output.status.code(), Some(1), "{why}");
@@ -93,7 +93,7 @@ fn answers_that_came_are_printed_when_the_others_are_given_up() {
 #[cfg(unix)]
 #[test]
 fn json_has_a_line_for_a_try_that_was_given_up() {
-    let output = interrupted(&Place::with_prompt(), &["--json"]);
+    let output = interrupted(&Place::with_prompt(), "TERM", &["--json"]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<serde_json::Value> =

@@ -13,6 +13,7 @@ use crate::engine::{Call, Finished, Measured, RecordedCall, RenderedPrompt};
 use crate::id::ExecutionId;
 use crate::listeners::tell;
 use crate::llm::{ChatReply, ChatRequest, LlmError};
+use crate::tokens::TokenCounts;
 
 /// One physical call to a model that has ended, however it did.
 #[derive(Debug, Clone)]
@@ -100,6 +101,12 @@ impl Flight {
         self.call.as_ref().map_or_else(tracing::Span::none, |call| call.span().clone())
     }
 
+    pub(super) fn accepted(&mut self, http_status: Option<u16>, request_id: Option<&str>) {
+        if let Some(call) = &mut self.call {
+            call.accepted(http_status, request_id);
+        }
+    }
+
     pub(super) fn started(&mut self, model: Option<&str>) {
         if let Some(call) = &mut self.call {
             call.started(model);
@@ -111,6 +118,12 @@ impl Flight {
         self.first_token.get_or_insert_with(|| self.started.elapsed());
         if let Some(call) = &mut self.call {
             call.saw(text);
+        }
+    }
+
+    pub(super) fn used(&mut self, tokens: TokenCounts) {
+        if let Some(call) = &mut self.call {
+            call.used(tokens);
         }
     }
 

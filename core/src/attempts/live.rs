@@ -120,9 +120,13 @@ impl Live {
             }
         };
         match &item {
+            Ok(StreamEvent::Accepted { http_status, request_id }) => {
+                self.flight.accepted(*http_status, request_id.as_deref());
+            }
             Ok(StreamEvent::Started { model, .. }) => self.flight.started(model.as_deref()),
             Ok(StreamEvent::Token) => self.flight.saw(""),
             Ok(StreamEvent::Text(text)) => self.flight.saw(text),
+            Ok(StreamEvent::Usage(tokens)) => self.flight.used(*tokens),
             Ok(StreamEvent::End(_)) | Err(_) => {}
         }
         Poll::Ready(item)

@@ -107,9 +107,9 @@ impl Turns<'_> {
         let mut live = self.attempts.ask(ChatRequest { messages, ..self.request.clone() }).await?;
         let end = loop {
             match live.next().await {
-                Some(Ok(StreamEvent::Started { .. } | StreamEvent::Token)) => {}
                 Some(Ok(StreamEvent::Text(text))) => self.output.text(text).await,
                 Some(Ok(StreamEvent::End(reply))) => break Ok(*reply),
+                Some(Ok(_)) => {}
                 Some(Err(error)) => break Err(error),
                 None => break Err(LlmError::new(ErrorCategory::Other, "the answer has no end")),
             }

@@ -67,7 +67,7 @@ impl Frames for Blocks {
                 if let Some(delta) = value.get("delta") {
                     self.stop(delta);
                 }
-                self.facts.note_usage(value.get("usage"));
+                self.facts.note_usage(value.get("usage"), tokens);
             }
             "message_stop" => {
                 self.stopped = true;
@@ -108,7 +108,6 @@ impl Blocks {
         if let Some(first) = calls.first_mut() {
             first.signature = signature;
         }
-        facts.tokens = tokens(&facts.usage);
         facts.service_tier = text(&facts.usage, "service_tier").map(str::to_owned);
         facts.reply(content, calls, head)
     }
@@ -121,7 +120,7 @@ impl Blocks {
             self.facts.model = Some(model.to_owned());
         }
         self.stop(message);
-        self.facts.note_usage(message.get("usage"));
+        self.facts.note_usage(message.get("usage"), tokens);
     }
 
     fn stop(&mut self, said: &Value) {

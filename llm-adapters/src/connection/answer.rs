@@ -3,7 +3,7 @@
 use prompt_engine_core::LlmError;
 use reqwest::Response;
 use reqwest::header::HeaderMap;
-use serde_json::{Map, Value};
+use serde_json::json;
 
 use crate::http::{self, Redactor};
 
@@ -27,17 +27,21 @@ impl Head {
         http::header(&self.headers, name)
     }
 
-    /// The id of the request as the field of metadata that it becomes.
-    pub(crate) fn request_id(&self) -> Option<(String, Value)> {
+    /// The id of the request.
+    pub(crate) fn request_id(&self) -> Option<String> {
         let id = REQUEST_ID.iter().find_map(|name| self.header(name))?;
-        Some(("request_id".to_owned(), self.redactor.text(id).into()))
+        Some(self.redactor.text(id))
     }
 
-    /// The same error with the id of the request, unless it has metadata.
-    pub(crate) fn mark(&self, error: LlmError) -> LlmError {
+    /// The same error with the status, unless it has one, and the id of the request, unless it has
+    /// metadata.
+    pub(crate) fn mark(&self, mut error: LlmError) -> LlmError {
+        if error.http_status().is_none() {
+            error = error.with_http_status(self.status);
+        }
         match self.request_id() {
             Some(id) if error.metadata().is_null() => {
-                error.with_metadata(Value::Object(Map::from_iter([id])))
+                error.with_metadata(json!({"request_id": id}))
             }
             _ => error,
         }

@@ -246,10 +246,11 @@ impl<'v> Said<'v> {
 }
 
 fn metadata(value: &Value, head: &Head) -> Value {
-    let mut fields: Map<String, Value> = head.request_id().into_iter().collect();
+    let mut fields = Map::new();
     // Anthropic repeats it in the body.
-    if let (true, Some(id)) = (fields.is_empty(), text(value, "request_id")) {
-        fields.insert("request_id".into(), head.redactor.text(id).into());
+    let in_body = || text(value, "request_id").map(|id| head.redactor.text(id));
+    if let Some(id) = head.request_id().or_else(in_body) {
+        fields.insert("request_id".into(), id.into());
     }
     if !value.is_null() {
         let error = error_of(value).unwrap_or(value);

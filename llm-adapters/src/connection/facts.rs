@@ -21,11 +21,17 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Notes a usage that may be told again, in parts: of each count the largest stands.
+    /// Notes a usage that may be told again, in parts: of each count the largest stands. `tokens`
+    /// counts what is known by then.
     #[cfg(any(feature = "anthropic", feature = "gemini"))]
-    pub(crate) fn note_usage(&mut self, usage: Option<&Value>) {
+    pub(crate) fn note_usage(
+        &mut self,
+        usage: Option<&Value>,
+        tokens: fn(&Value) -> Option<TokenCounts>,
+    ) {
         if let Some(usage) = usage.filter(|usage| usage.is_object()) {
             keep_largest(&mut self.usage, usage);
+            self.tokens = tokens(&self.usage);
         }
     }
 
@@ -43,7 +49,9 @@ impl Facts {
         if !self.usage.is_null() {
             metadata.insert("usage".into(), self.usage);
         }
-        metadata.extend(head.request_id());
+        if let Some(id) = head.request_id() {
+            metadata.insert("request_id".into(), json!(id));
+        }
         ChatReply {
             content,
             tool_calls,
@@ -104,10 +112,16 @@ mod tests {
     #[test]
     fn the_largest_count_stands_and_nothing_takes_one_away() {
         let mut facts = Facts::default();
-        facts.note_usage(Some(&json!({"in": 9, "out": 1, "cache": {"hour": 4}, "tier": "a"})));
-        facts.note_usage(Some(&json!({"in": 0, "out": 7, "cache": {"hour": 0}, "tier": null})));
-        facts.note_usage(Some(&json!("odd")));
-        facts.note_usage(Some(&json!({"out": 5, "cache": null})));
+        facts.note_usage(
+            Some(&json!({"in": 9, "out": 1, "cache": {"hour": 4}, "tier": "a"})),
+            |_| None,
+        );
+        facts.note_usage(
+            Some(&json!({"in": 0, "out": 7, "cache": {"hour": 0}, "tier": null})),
+            |_| None,
+        );
+        facts.note_usage(Some(&json!("odd")), |_| None);
+        facts.note_usage(Some(&json!({"out": 5, "cache": null})), |_| None);
         assert_eq!(facts.usage, json!({"in": 9, "out": 7, "cache": {"hour": 4}, "tier": "a"}));
     }
 }

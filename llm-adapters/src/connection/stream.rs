@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use futures::{Stream, stream};
-use prompt_engine_core::{ChatReply, LlmError, StreamEvent};
+use prompt_engine_core::{ChatReply, LlmError, StreamEvent, TokenCounts};
 use serde_json::Value;
 
 use super::answer::{Answer, Head, MAX_BYTES};
@@ -62,6 +62,10 @@ pub(crate) fn events<A: Api>(
     answer: Answer,
     limits: Limits,
 ) -> impl Stream<Item = Result<StreamEvent, LlmError>> + Send + 'static {
+    let accepted = StreamEvent::Accepted {
+        http_status: Some(answer.head.status),
+        request_id: answer.head.request_id(),
+    };
     let reader = Reader::<A> {
         answer: Some(answer),
         limits,
@@ -69,7 +73,8 @@ pub(crate) fn events<A: Api>(
         start: Vec::new(),
         bytes: 0,
         whole: None,
-        ready: VecDeque::new(),
+        ready: VecDeque::from([accepted]),
+        used: None,
         started: false,
         spoke: false,
         frames: A::Frames::default(),
@@ -92,6 +97,8 @@ struct Reader<A: Api> {
     /// whatever type it gives it.
     whole: Option<Vec<u8>>,
     ready: VecDeque<StreamEvent>,
+    /// The usage that was handed out last.
+    used: Option<TokenCounts>,
     started: bool,
     /// Whether a token was handed out, text or not.
     spoke: bool,
@@ -157,8 +164,7 @@ impl<A: Api> Reader<A> {
 
     /// The reply, where all of it and its usage came before the connection broke or the time was over.
     fn broke(&mut self, error: LlmError, head: &Head) -> Result<ChatReply, LlmError> {
-        let Facts { tokens, usage, .. } = self.frames.facts();
-        if tokens.is_none() && usage.is_null() {
+        if self.frames.facts().tokens.is_none() {
             return Err(error);
         }
         self.frames.finish(End::Closed, head).ok_or(error)
@@ -223,7 +229,8 @@ impl<A: Api> Reader<A> {
         }
         let Step { text, token, last } = self.frames.take(&frame, head)?;
         let facts = self.frames.facts();
-        if token || last || facts.id.is_some() || facts.model.is_some() {
+        let used = facts.tokens;
+        if token || last || used.is_some() || facts.id.is_some() || facts.model.is_some() {
             self.begin(head);
         }
         if token || last {
@@ -235,7 +242,14 @@ impl<A: Api> Reader<A> {
         if !text.is_empty() {
             self.ready.push_back(StreamEvent::Text(text));
         }
-        Ok(if last { self.frames.finish(End::Said, head) } else { None })
+        if last {
+            return Ok(self.frames.finish(End::Said, head));
+        }
+        if let Some(tokens) = used.filter(|_| used != self.used) {
+            self.used = used;
+            self.ready.push_back(StreamEvent::Usage(tokens));
+        }
+        Ok(None)
     }
 
     fn begin(&mut self, head: &Head) {

@@ -48,7 +48,6 @@ impl Frames for Candidates {
 impl Candidates {
     fn reply(self, head: &Head) -> ChatReply {
         let Self { mut facts, text: content, calls } = self;
-        facts.tokens = tokens(&facts.usage);
         facts.service_tier = text(&facts.usage, "serviceTier").map(str::to_owned);
         facts.reply(content, calls, head)
     }
@@ -61,7 +60,7 @@ impl Candidates {
         if let Some(model) = text(frame, "modelVersion") {
             self.facts.model = Some(model.to_owned());
         }
-        self.facts.note_usage(frame.get("usageMetadata"));
+        self.facts.note_usage(frame.get("usageMetadata"), tokens);
         // A prompt that is refused has no candidate, and is paid for.
         if let Some(feedback) = frame.get("promptFeedback") {
             let reason = text(feedback, "blockReason").map(str::to_owned);

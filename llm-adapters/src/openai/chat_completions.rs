@@ -11,8 +11,10 @@ use serde_json::Value;
 use super::facts;
 use crate::connection::{Api, Delivery, Head};
 
-/// Its own host; those of its regions, such as `eu.api.openai.com`, end in it.
-const OPENAI_HOST: &str = "api.openai.com";
+/// Hosts of OpenAI and of Azure's OpenAI, which those of regions, such as `eu.api.openai.com`, and of
+/// resources, such as `mine.openai.azure.com`, end in.
+const OPENAI_HOSTS: [&str; 3] =
+    ["api.openai.com", "openai.azure.com", "cognitiveservices.azure.com"];
 
 /// The Chat Completions API.
 #[derive(Debug)]
@@ -42,11 +44,13 @@ impl Api for ChatCompletions {
     }
 }
 
-/// Whether requests go to OpenAI itself, in any of its regions.
+/// Whether requests go to OpenAI itself, in any of its regions, or to its models at Azure.
 fn is_openai(base_url: &str) -> bool {
     let url = Url::parse(base_url).ok();
     let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
-    host == OPENAI_HOST || host.strip_suffix(OPENAI_HOST).is_some_and(|at| at.ends_with('.'))
+    OPENAI_HOSTS.iter().any(|known| {
+        host.strip_suffix(known).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    })
 }
 
 #[cfg(test)]
@@ -55,12 +59,18 @@ mod tests {
 
     #[test]
     fn openai_is_known_by_its_host_in_every_region() {
-        for url in ["https://api.openai.com/v1/", "https://EU.api.openai.com/v1"] {
+        for url in [
+            "https://api.openai.com/v1/",
+            "https://EU.api.openai.com/v1",
+            "https://mine.openai.azure.com/openai/v1",
+        ] {
             assert!(is_openai(url), "{url}");
         }
-        for url in
-            ["https://api.openai.com.example.org/v1", "https://openai.azure.com/api.openai.com"]
-        {
+        for url in [
+            "https://api.openai.com.example.org/v1",
+            "https://example.org/api.openai.com",
+            "https://notopenai.azure.com/v1",
+        ] {
             assert!(!is_openai(url), "{url}");
         }
     }

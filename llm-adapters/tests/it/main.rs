@@ -30,9 +30,15 @@ async fn drain(
 ) -> Result<(Vec<String>, ChatReply), (Vec<String>, LlmError)> {
     let mut stream = client.stream(request).await.map_err(|error| (Vec::new(), error))?;
     let mut texts = Vec::new();
-    let (mut started, mut spoke) = (false, false);
+    let (mut started, mut spoke, mut used) = (false, false, 0);
+    let accepted = stream.next().await.expect("a stream tells first that it was accepted");
+    assert!(
+        matches!(accepted, Ok(StreamEvent::Accepted { http_status: Some(200), .. })),
+        "{accepted:?}"
+    );
     while let Some(event) = stream.next().await {
         match event {
+            Ok(StreamEvent::Accepted { .. }) => panic!("a stream is accepted once"),
             Ok(StreamEvent::Started { .. }) => {
                 assert!(!started && texts.is_empty(), "a stream starts once, before its text");
                 started = true;
@@ -44,6 +50,11 @@ async fn drain(
             Ok(StreamEvent::Text(text)) => {
                 assert!(!text.is_empty(), "a text is never empty");
                 texts.push(text);
+            }
+            Ok(StreamEvent::Usage(tokens)) => {
+                let told = tokens.input.saturating_add(tokens.output);
+                assert!(started && told >= used, "what was used grows");
+                used = told;
             }
             Ok(StreamEvent::End(reply)) => {
                 assert!(started, "a stream that ends has started");
@@ -96,6 +107,7 @@ async fn assert_dropping_ends<C: LlmClient>(begun: String, client: impl FnOnce(&
     })
     .await;
     let mut stream = client(&url).stream(&ask("hi")).await.expect("a stream");
+    assert!(matches!(stream.next().await, Some(Ok(StreamEvent::Accepted { .. }))));
     assert!(matches!(stream.next().await, Some(Ok(StreamEvent::Started { .. }))));
     drop(stream);
     // The body holds the sender, and takes it along.

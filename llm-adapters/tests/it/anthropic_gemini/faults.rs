@@ -154,7 +154,7 @@ async fn a_stream_that_stalls_after_its_first_token_has_the_rest_of_the_time() {
 
 #[tokio::test]
 async fn the_first_token_is_told_of_once_where_it_is_no_text() {
-    use StreamEvent::{Started, Text, Token};
+    use StreamEvent::{Accepted, Started, Text, Token};
     for api in BOTH {
         let thought = match api {
             Api::Anthropic => {
@@ -176,11 +176,14 @@ async fn the_first_token_is_told_of_once_where_it_is_no_text() {
         {
             let url = serve(move |_, _| events(Body::from(body.clone()))).await;
             let stream = client(api, &url).stream(&ask("hi")).await.expect("a stream");
-            let seen: Vec<_> = stream.filter_map(async |event| event.ok()).collect().await;
+            let told = async |event: Result<_, _>| {
+                event.ok().filter(|event| !matches!(event, StreamEvent::Usage(_)))
+            };
+            let seen: Vec<_> = stream.filter_map(told).collect().await;
             let tokens = seen.iter().filter(|event| matches!(event, Token)).count();
             assert_eq!(tokens, usize::from(silent), "{api:?}: {seen:?}");
-            assert!(matches!(seen[0], Started { .. }), "{api:?}: {seen:?}");
-            assert!(matches!(seen[usize::from(silent) + 1], Text(_)), "{api:?}: {seen:?}");
+            assert!(matches!(seen[..2], [Accepted { .. }, Started { .. }]), "{api:?}: {seen:?}");
+            assert!(matches!(seen[usize::from(silent) + 2], Text(_)), "{api:?}: {seen:?}");
         }
     }
 }
@@ -193,6 +196,7 @@ async fn bytes_that_break_off_are_a_network_error_and_what_was_streamed_is_kept(
         for error in [plain, streamed] {
             assert_eq!(error.category(), ErrorCategory::Network, "{error}");
             assert_eq!(error.to_string(), "the connection closed before the answer was whole");
+            assert_eq!(error.http_status(), Some(200), "what answered was no refusal");
         }
         assert_eq!(texts, ["Hel"]);
     }

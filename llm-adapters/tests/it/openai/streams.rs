@@ -21,9 +21,14 @@ async fn served(kind: &'static str, body: String) -> String {
 async fn words(client: &dyn LlmClient) -> Vec<String> {
     let stream = client.stream(&ask("hi")).await.expect("a stream");
     let word = |event: Result<StreamEvent, LlmError>| match event.expect("an event") {
+        StreamEvent::Accepted { http_status, request_id } => {
+            assert_eq!((http_status, request_id.as_deref()), (Some(200), Some("req_1")));
+            "accepted".to_owned()
+        }
         StreamEvent::Started { .. } => "started".to_owned(),
         StreamEvent::Token => "token".to_owned(),
         StreamEvent::Text(text) => text,
+        StreamEvent::Usage(tokens) => format!("used {} and {}", tokens.input, tokens.output),
         StreamEvent::End(_) => "end".to_owned(),
     };
     stream.map(word).collect().await
@@ -63,6 +68,20 @@ async fn usage_that_counts_up_is_counted_once() {
 
     let (_, reply) = chunks(&[delta(json!({"content": "a"}))]).await.expect("a reply");
     assert_eq!(reply.tokens, None);
+}
+
+#[tokio::test]
+async fn usage_that_is_told_before_the_end_is_handed_on() {
+    let counting = |output| {
+        let mut frame = delta(json!({"content": "a"}));
+        frame["usage"] = json!({"prompt_tokens": 9, "completion_tokens": output});
+        frame
+    };
+    let frames = [counting(1), counting(1), counting(7)];
+    let body: String = frames.iter().map(|frame| format!("data: {frame}\n\n")).collect();
+    let url = served("text/event-stream", body + "data: [DONE]\n\n").await;
+    let told = ["accepted", "started", "a", "used 9 and 1", "a", "a", "used 9 and 7", "end"];
+    assert_eq!(words(&client(&url)).await, told);
 }
 
 #[tokio::test]
@@ -131,10 +150,10 @@ async fn the_first_token_is_told_of_once_where_it_is_no_text() {
     let thought = delta(json!({"reasoning_content": "hm"}));
     let (said, role) = (delta(json!({"content": "Hi"})), delta(json!({"role": "assistant"})));
     let cases: [(&[Value], &[&str]); 4] = [
-        (&[role.clone(), tool("{"), tool("}")], &["started", "token", "end"]),
-        (&[thought.clone(), thought, said.clone()], &["started", "token", "Hi", "end"]),
-        (&[said, tool("{}")], &["started", "Hi", "end"]),
-        (&[role], &["started", "end"]),
+        (&[role.clone(), tool("{"), tool("}")], &["accepted", "started", "token", "end"]),
+        (&[thought.clone(), thought, said.clone()], &["accepted", "started", "token", "Hi", "end"]),
+        (&[said, tool("{}")], &["accepted", "started", "Hi", "end"]),
+        (&[role], &["accepted", "started", "end"]),
     ];
     for (frames, expected) in cases {
         let body: String = frames.iter().map(|frame| format!("data: {frame}\n\n")).collect();
@@ -146,11 +165,14 @@ async fn the_first_token_is_told_of_once_where_it_is_no_text() {
     let thought = json!({"type": "response.reasoning_summary_text.delta", "delta": "hm"});
     let whole = || ended("completed", json!([call()]));
     let cases: [(&[Value], &[&str]); 4] = [
-        (&[begun(), part.clone(), part.clone(), whole()], &["started", "token", "end"]),
+        (&[begun(), part.clone(), part.clone(), whole()], &["accepted", "started", "token", "end"]),
         // A server that says of no beginning.
-        (&[thought, text("Hi"), part.clone(), whole()], &["started", "token", "Hi", "end"]),
-        (&[text("Hi"), part, whole()], &["started", "Hi", "end"]),
-        (&[begun(), ended("incomplete", json!([]))], &["started", "end"]),
+        (
+            &[thought, text("Hi"), part.clone(), whole()],
+            &["accepted", "started", "token", "Hi", "end"],
+        ),
+        (&[text("Hi"), part, whole()], &["accepted", "started", "Hi", "end"]),
+        (&[begun(), ended("incomplete", json!([]))], &["accepted", "started", "end"]),
     ];
     for (frames, expected) in cases {
         let url = served("text/event-stream", framed(frames)).await;
@@ -316,6 +338,7 @@ async fn a_response_that_does_not_end_is_a_broken_connection() {
         let (texts, error) =
             drain(&client(&url).responses(), &ask("hi")).await.expect_err("an error");
         assert_eq!((texts.concat().as_str(), error.category()), ("Hel", C::Network), "{tail}");
+        assert_eq!(error.http_status(), Some(200));
         assert_eq!(error.metadata()["request_id"], "req_1");
     }
 }
