@@ -15,6 +15,23 @@ use crate::connection::{Api, Connection};
 /// Nothing is sent before the first call, each call is one request, and no environment variable but
 /// those of a proxy is read. An answer is read up to 64 MiB, a stream up to 256 MiB, and both up to
 /// the timeout.
+///
+/// # Example: a server of one's own that may take its time, but not to begin
+/// ```
+/// # #[cfg(feature = "openai")] {
+/// use std::time::Duration;
+///
+/// use prompt_engine_core::LlmClient as _;
+/// use prompt_engine_llm::OpenAi;
+/// let client = OpenAi::new("key".into())
+///     .with_base_url("https://models.example.com/v1")?
+///     .with_provider_name("house")
+///     .with_timeout(Duration::from_secs(1800))
+///     .with_first_token_timeout(Duration::from_secs(20));
+/// assert_eq!(client.provider(), "house");
+/// # }
+/// # Ok::<(), prompt_engine_core::Error>(())
+/// ```
 pub struct ModelClient<A> {
     connection: Connection,
     api: PhantomData<fn() -> A>,

@@ -4,14 +4,16 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+/// What is shorter is a placeholder, or the beginning of any ordinary word.
+const LEAST: usize = 4;
+
 /// The secrets that one request carried, also as JSON and as URLs may write them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Redactor(Vec<SecretString>);
 
 impl Redactor {
-    /// Secrets of less than four bytes are placeholders, and parts of ordinary words.
     pub(crate) fn new(secrets: impl IntoIterator<Item = SecretString>) -> Self {
-        let long = secrets.into_iter().filter(|secret| secret.expose_secret().len() >= 4);
+        let long = secrets.into_iter().filter(|secret| secret.expose_secret().len() >= LEAST);
         let mut secrets: Vec<_> = long.flat_map(forms).collect();
         // One that holds another goes first, or its rest would stay.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
@@ -30,7 +32,7 @@ impl Redactor {
         let cut = |secret: &SecretString| {
             let secret = secret.expose_secret();
             let ends = secret.char_indices().map(|(end, _)| end).rev();
-            ends.filter(|end| *end > 0).find(|end| text.ends_with(&secret[..*end]))
+            ends.filter(|end| *end >= LEAST).find(|end| text.ends_with(&secret[..*end]))
         };
         if let Some(part) = self.0.iter().filter_map(cut).max() {
             text.truncate(text.len() - part);
@@ -78,5 +80,6 @@ mod tests {
         assert_eq!(redactor.start("the key sk-h0n"), "the key ");
         assert_eq!(redactor.start("the key sk-h0nt3r"), "the key [redacted]");
         assert_eq!(redactor.start("nothing of it"), "nothing of it");
+        assert_eq!(redactor.start("it ends as many words"), "it ends as many words");
     }
 }
