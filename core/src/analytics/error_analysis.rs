@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::try_join_all;
 use serde::Serialize;
 
 use super::{Analytics, Gaps, StatsQuery, question, series, total};
@@ -114,8 +113,8 @@ pub struct FailedExecution {
 }
 
 impl Analytics {
-    /// Errors in all, by category, by prompt and over time, and the last ten: two aggregates, one list
-    /// and the messages of what it lists. Where nobody names a range: [`Analytics::ERROR_HOURS`].
+    /// Errors in all, by category, by prompt and over time, and the last ten: two aggregates
+    /// and one list. Where nobody names a range: [`Analytics::ERROR_HOURS`].
     ///
     /// `width`: of the trend; where it is `None`, an hour for a range of up to three days, else a day.
     ///
@@ -199,13 +198,14 @@ impl Analytics {
         let mut filter = query.filter.clone();
         filter.statuses = statuses;
         let page = PageQuery { limit: ErrorAnalysis::RECENT, after: None };
-        let list = RecordQuery { range: query.range, filter, page, ..RecordQuery::default() };
-        let listed = self.store.list_executions(&list).await?.items;
-        try_join_all(listed.into_iter().map(async |one| {
-            let whole = self.store.execution(one.id).await?;
-            Ok(whole.unwrap_or(one))
-        }))
-        .await
+        let list = RecordQuery {
+            range: query.range,
+            filter,
+            page,
+            payloads: true,
+            ..RecordQuery::default()
+        };
+        Ok(self.store.list_executions(&list).await?.items)
     }
 }
 
