@@ -50,6 +50,9 @@ struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 60,
         value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
+    /// Ask nothing meanwhile: what recording takes by itself.
+    #[arg(long)]
+    alone: bool,
     /// What decides the calls.
     #[arg(long, value_name = "N", default_value_t = 7)]
     seed: u64,
@@ -80,19 +83,21 @@ async fn run(args: &Args) -> Outcome<()> {
         store.insert_prompt(&prompt, &versions).await?;
     }
     let done = Arc::new(AtomicBool::new(false));
-    let reader = tokio::spawn(read(Arc::clone(&store), Arc::clone(&set), Arc::clone(&done)));
+    let reading = read(Arc::clone(&store), Arc::clone(&set), Arc::clone(&done));
+    let reader = (!args.alone).then(|| tokio::spawn(reading));
     let watcher = tokio::spawn(watch(Arc::clone(&done)));
     let written = write(args, Arc::clone(&store), &set).await;
     done.store(true, Ordering::Relaxed);
-    let mut answers = reader.await??;
     let seen = watcher.await?;
     let mut written = written?;
     #[allow(clippy::cast_precision_loss, reason = "a rate is shown, never added up")]
     let rate = calls as f64 / written.took.as_secs_f64();
     println!("{calls} calls in {:?}: {rate:.0} a second", written.took);
     written.callers.print("recording, its caller");
-    for (question, latencies) in QUESTIONS.iter().zip(&mut answers) {
-        latencies.print(question.name());
+    if let Some(reader) = reader {
+        for (question, latencies) in QUESTIONS.iter().zip(&mut reader.await??) {
+            latencies.print(question.name());
+        }
     }
     println!("resident memory, MB, every five seconds: {seen:?}");
     for (number, question) in (0..).zip(QUESTIONS) {
