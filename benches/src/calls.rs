@@ -125,7 +125,7 @@ impl Calls {
     ) -> ExecutionPayload {
         let mut text = |bytes| self.prose.text(rng, bytes);
         ExecutionPayload {
-            messages_sent: vec![Message::system(text(300)), Message::user(text(1_200))],
+            messages_sent: [Message::system(text(300)), Message::user(text(1_200))].into(),
             settings: [("temperature".to_owned(), json!(0.7))].into_iter().collect(),
             response_content: (!failed).then(|| text(1_500)),
             finish_reason: (!failed).then(|| "stop".to_owned()),

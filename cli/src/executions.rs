@@ -226,7 +226,7 @@ fn print(one: &LlmExecution, past: &[PastCost], slug: &str) -> Result<(), Failur
     let Some(payload) = payload else {
         return say("The texts of this call are no longer kept.");
     };
-    for message in &payload.messages_sent {
+    for message in &*payload.messages_sent {
         say("")?;
         heading(message.role)?;
         let Message { content, images, tool_calls, .. } = message;

@@ -65,8 +65,8 @@ pub type ChatStream = BoxStream<'static, Result<StreamEvent, LlmError>>;
 pub struct ChatRequest {
     /// The model asked.
     pub model: String,
-    /// The conversation so far.
-    pub messages: Vec<Message>,
+    /// The conversation so far, shared with the records of the call.
+    pub messages: Arc<[Message]>,
     /// Sampling temperature; the provider's default when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
@@ -87,8 +87,8 @@ pub struct ChatRequest {
 
 impl ChatRequest {
     /// A request to `model` with `messages` and the provider's defaults.
-    pub fn new(model: impl Into<String>, messages: Vec<Message>) -> Self {
-        Self { model: model.into(), messages, ..Self::default() }
+    pub fn new(model: impl Into<String>, messages: impl Into<Arc<[Message]>>) -> Self {
+        Self { model: model.into(), messages: messages.into(), ..Self::default() }
     }
 }
 

@@ -106,7 +106,7 @@ pub struct LlmExecution {
 #[serde(default)]
 pub struct ExecutionPayload {
     /// The messages that were sent.
-    pub messages_sent: Vec<Message>,
+    pub messages_sent: Arc<[Message]>,
     /// Temperature, maximum of tokens and whatever else was asked.
     pub settings: Map<String, Value>,
     /// The text of the answer, or as much of it as was seen.

@@ -107,7 +107,7 @@ pub fn pending(usage: &Usage, created_at: Timestamp) -> LlmExecution {
     let id = ExecutionId::new();
     LlmExecution {
         payload: Some(Arc::new(ExecutionPayload {
-            messages_sent: vec![Message::user("Hello John")],
+            messages_sent: [Message::user("Hello John")].into(),
             settings: map("temperature", 0.2),
             ..ExecutionPayload::default()
         })),

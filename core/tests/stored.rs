@@ -160,7 +160,7 @@ fn full_call() -> (Usage, LlmExecution) {
     };
     let mut message = Message::tool("c1", "done").with_image(Image::from_url("https://a.example/"));
     message.tool_calls.push(call.clone());
-    payload.messages_sent.push(message);
+    payload.messages_sent = [Message::user("Hello John"), message].into();
     payload.tool_calls.push(call);
     payload.error_message = Some("refused".to_owned());
     payload.settings = map("tools", json!([{"name": "mail"}]));

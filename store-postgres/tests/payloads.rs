@@ -82,7 +82,7 @@ async fn a_call_that_repeats_what_was_rendered_for_it_takes_it_once() {
             let mut usage = usage(second);
             usage.payload =
                 Some(Arc::new(UsagePayload { content: text.clone(), ..Default::default() }));
-            let messages_sent = vec![Message::user(text)];
+            let messages_sent = [Message::user(text)].into();
             let payload = Some(Arc::new(ExecutionPayload { messages_sent, ..Default::default() }));
             let call = LlmExecution { payload, ..finished(pending(second)) };
             [usage.into(), call.into()]

@@ -47,7 +47,7 @@ async fn a_call_is_recorded_with_what_was_sent_answered_and_paid() {
     assert_eq!(stored.tokens.unwrap().cache_read, 400);
     assert!(stored.latency_ms.is_some() && stored.completed_at.is_some());
     let payload = stored.payload.unwrap();
-    assert_eq!(payload.messages_sent, rendered.messages());
+    assert_eq!(*payload.messages_sent, rendered.messages());
     assert_eq!(payload.settings["temperature"], 0.5);
     assert_eq!(payload.response_content.as_deref(), Some("Hello!"));
     assert_eq!(payload.finish_reason.as_deref(), Some("stop"));

@@ -221,10 +221,11 @@ impl Arbitrary {
             service_tier: self.maybe_label(&["flex", "auto"]),
             payload: self.rng.bool().then(|| {
                 Arc::new(ExecutionPayload {
-                    messages_sent: vec![
+                    messages_sent: [
                         Message::system(self.text()),
                         Message::user(self.text()).with_image(Image::from_url(self.text())),
-                    ],
+                    ]
+                    .into(),
                     settings: map("temperature", self.rng.f64()),
                     ..ExecutionPayload::default()
                 })

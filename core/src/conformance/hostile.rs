@@ -69,7 +69,7 @@ pub async fn payloads_hold_any_text(fx: Fixture) {
         let mut message = Message::tool(text.clone(), text.clone());
         message.tool_calls = vec![call.clone(), call.clone()];
         execution.payload = Some(Arc::new(ExecutionPayload {
-            messages_sent: vec![message, Message::user(text.clone())],
+            messages_sent: [message, Message::user(text.clone())].into(),
             settings: values.clone(),
             response_content: Some(text.clone()),
             tool_calls: vec![call],

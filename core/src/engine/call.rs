@@ -59,7 +59,7 @@ impl Open {
     /// The record, what was sent, and its place.
     fn finish(self) -> (LlmExecution, ExecutionPayload, Result<Reservation, DropReason>) {
         let Self { execution, request, metadata, place } = self;
-        (execution, sent(request, metadata), place)
+        (execution, sent(&request, metadata), place)
     }
 }
 
@@ -96,7 +96,7 @@ impl Call {
         execution.service_tier = asked_tier.map(Label::lossy);
         let recorder = &engine.inner.recorder;
         let mut pending = execution.clone();
-        pending.payload = Some(sent(Arc::clone(&request), metadata.clone()).into());
+        pending.payload = Some(sent(&request, metadata.clone()).into());
         let pending = Record::Execution(pending);
         let room = if recorder.is_crowded() { 0 } else { weight(&pending) + ANSWER_BYTES };
         let mut place = recorder.reserve(room).await;
@@ -308,14 +308,14 @@ fn millis_since(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What was sent, as a record keeps it. The last to hold a request gives its messages away.
-fn sent(request: Arc<ChatRequest>, response_metadata: Map<String, Value>) -> ExecutionPayload {
-    let settings = settings_of(&request);
-    let messages_sent = match Arc::try_unwrap(request) {
-        Ok(request) => request.messages,
-        Err(shared) => shared.messages.clone(),
-    };
-    ExecutionPayload { messages_sent, settings, response_metadata, ..ExecutionPayload::default() }
+/// What was sent, as a record keeps it.
+fn sent(request: &ChatRequest, response_metadata: Map<String, Value>) -> ExecutionPayload {
+    ExecutionPayload {
+        messages_sent: Arc::clone(&request.messages),
+        settings: settings_of(request),
+        response_metadata,
+        ..ExecutionPayload::default()
+    }
 }
 
 fn settings_of(request: &ChatRequest) -> Map<String, Value> {
@@ -371,7 +371,7 @@ fn captured(
     if !engine.inner.capture_content {
         return None;
     }
-    let payload = Some(sent(Arc::clone(request), Map::new()).into());
+    let payload = Some(sent(request, Map::new()).into());
     let shown = LlmExecution { payload, ..execution.clone() };
     match engine.inner.recorder.redacted(shown.into()) {
         Record::Execution(LlmExecution { payload: Some(payload), .. }) => {

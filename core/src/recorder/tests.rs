@@ -418,7 +418,7 @@ fn a_cut_keeps_short_texts_and_all_that_is_counted() {
         moment(),
     );
     execution.payload = Some(Arc::new(ExecutionPayload {
-        messages_sent: vec![Message::system("be brief"), Message::user("q".repeat(50_000))],
+        messages_sent: [Message::system("be brief"), Message::user("q".repeat(50_000))].into(),
         response_content: Some("a".repeat(40_000)),
         response_metadata: Map::from_iter([("id".to_owned(), json!("r".repeat(30_000)))]),
         ..ExecutionPayload::default()

@@ -37,7 +37,7 @@ pub(super) fn each_text(record: &mut Record, in_map: InMap, f: Visit<'_>) {
                 error_message,
                 response_metadata,
             } = Arc::make_mut(payload);
-            messages_sent.iter_mut().for_each(|message| in_message(message, f));
+            Arc::make_mut(messages_sent).iter_mut().for_each(|message| in_message(message, f));
             in_map(settings, f);
             response_content.iter_mut().for_each(&mut *f);
             in_tools(tool_calls, f);

@@ -41,9 +41,7 @@ fn usage_payload(payload: &UsagePayload) -> usize {
 }
 
 fn execution_payload(payload: &ExecutionPayload) -> usize {
-    let unused = payload.messages_sent.capacity() - payload.messages_sent.len();
-    unused * size_of::<Message>()
-        + payload.messages_sent.iter().map(message).sum::<usize>()
+    payload.messages_sent.iter().map(message).sum::<usize>()
         + map(&payload.settings)
         + text(payload.response_content.as_ref())
         + tools(&payload.tool_calls)

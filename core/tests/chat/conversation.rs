@@ -27,7 +27,7 @@ async fn a_request_has_the_settings_of_the_chat_and_all_that_was_said() {
     chat.ask(picture.clone()).option("seed", json!(2)).await.unwrap();
 
     let [first, second] = client.seen().try_into().unwrap();
-    assert_eq!(first.messages, [Message::system("Be brief."), Message::user("Hello")]);
+    assert_eq!(*first.messages, [Message::system("Be brief."), Message::user("Hello")]);
     assert_eq!(
         (first.model.as_str(), first.temperature, first.max_tokens),
         ("m", Some(0.2), Some(500))
@@ -72,7 +72,7 @@ async fn tools_are_called_in_order_until_the_model_calls_none_and_the_next_quest
     ];
     assert_eq!(chat.messages(), history);
     assert_eq!(answer.messages, history[1..]);
-    assert_eq!(client.seen()[2].messages, history[..6]);
+    assert_eq!(*client.seen()[2].messages, history[..6]);
     chat.ask("Thanks").await.unwrap();
     assert_eq!(client.seen()[3].messages[..7], history);
     assert_eq!(chat.messages()[1].tool_calls[0].signature.as_deref(), Some("signed"));
@@ -129,7 +129,7 @@ async fn a_model_that_never_stops_calling_tools_is_stopped_and_the_history_is_ke
     assert_eq!(chat.messages().last(), Some(&Message::tool("call-t", "more")));
 
     assert_eq!(chat.complete().await.unwrap().text(), "Enough");
-    assert_eq!(client.seen()[3].messages, chat.messages()[..5]);
+    assert_eq!(*client.seen()[3].messages, chat.messages()[..5]);
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn a_reply_that_says_nothing_is_no_message() {
         assert!(log.take().is_empty());
         assert_eq!(chat.messages(), [Message::user("One")]);
         chat.ask("Two").await.unwrap();
-        assert_eq!(client.seen()[1].messages, [Message::user("One"), Message::user("Two")]);
+        assert_eq!(*client.seen()[1].messages, [Message::user("One"), Message::user("Two")]);
     }
 }
 

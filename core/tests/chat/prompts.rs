@@ -46,7 +46,7 @@ async fn a_tool_loop_of_three_turns_is_one_usage_and_three_executions() {
         assert_eq!(payload.settings["tools"][0]["name"], "t");
     }
     let sent = [Message::system("Be brief."), Message::user("Before")];
-    assert_eq!(client.seen()[0].messages, [&sent[..], &rendered.messages()].concat());
+    assert_eq!(*client.seen()[0].messages, [&sent[..], &rendered.messages()].concat());
     assert_eq!(client.seen()[2].messages[4..], run.messages[..4]);
     assert!(stored[0].payload.as_ref().unwrap().tool_calls[0].signature.is_some());
 }

@@ -61,7 +61,7 @@ fn contents(request: &ChatRequest) -> Result<Value, LlmError> {
     let mut calls = Calls::default();
     // A name without a number, such as `gemini-flash-latest`, is one of the newest.
     let wants_signature = !["gemini-1", "gemini-2"].iter().any(|old| request.model.contains(old));
-    for message in &request.messages {
+    for message in &*request.messages {
         wording::check(message)?;
         let parts = match message.role {
             Role::System => continue,

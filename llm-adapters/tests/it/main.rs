@@ -23,6 +23,11 @@ fn ask(text: &str) -> ChatRequest {
     ChatRequest::new("model-1", vec![Message::system("Be brief."), Message::user(text)])
 }
 
+/// Puts more messages behind those of `request`.
+fn say(request: &mut ChatRequest, more: impl IntoIterator<Item = Message>) {
+    request.messages = request.messages.iter().cloned().chain(more).collect();
+}
+
 /// The texts and the reply of a stream, and that its end is its end.
 async fn drain(
     client: &dyn LlmClient,

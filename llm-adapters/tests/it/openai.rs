@@ -16,7 +16,7 @@ use prompt_engine_core::{ChatRequest, ErrorCategory, LlmClient, Message, Status}
 use prompt_engine_llm::{MockServer, OpenAi};
 use serde_json::{Value, json};
 
-use super::{KEY, ask, assert_dropping_ends, drain, serve, serve_router};
+use super::{KEY, ask, assert_dropping_ends, drain, say, serve, serve_router};
 
 fn mock() -> (MockServer, OpenAi) {
     let server = MockServer::start().expect("a mock server");
@@ -74,7 +74,7 @@ async fn tool_calls_are_whole_plain_and_streamed() {
 
     let mut said = Message::assistant("");
     said.tool_calls = plain.tool_calls.clone();
-    request.messages.extend([said, Message::tool("call_mock", "sunny")]);
+    say(&mut request, [said, Message::tool("call_mock", "sunny")]);
     let reply = client.chat(&request).await.expect("a reply");
     assert_eq!(reply.content.as_deref(), Some("The tool says: sunny"));
 }

@@ -12,6 +12,7 @@ use prompt_engine_core::{
 use serde_json::{Value, json};
 
 use super::{Api, BOTH, KEY, ask, client, serve_router};
+use crate::say;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -60,12 +61,15 @@ fn conversation(signature: &str) -> ChatRequest {
         .into();
     let picture = Image::from_bytes("image/png", b"\x89PNG");
     let mut request = ask("Hello");
-    request.messages.extend([
-        Message::user("And here?").with_image(picture),
-        called,
-        Message::tool("c1", "sunny"),
-        Message::tool("c2", "rainy"),
-    ]);
+    say(
+        &mut request,
+        [
+            Message::user("And here?").with_image(picture),
+            called,
+            Message::tool("c1", "sunny"),
+            Message::tool("c2", "rainy"),
+        ],
+    );
     let parameters = json!({"type": "object", "properties": {"city": {"type": "string"}}});
     request.tools = vec![ToolSpec::new("weather", "The weather").with_parameters(parameters)];
     let schema = json!({"type": "object", "properties": {"a": {"type": "string"}},
@@ -180,8 +184,8 @@ async fn thoughts_go_back_to_anthropic_in_the_order_in_which_they_came() {
 #[tokio::test]
 async fn a_text_of_white_space_beside_a_call_or_a_picture_is_left_out_for_anthropic() {
     let mut request = conversation("");
-    request.messages[2].content = " ".into();
-    request.messages[3].content = "\n\n".into();
+    Arc::make_mut(&mut request.messages)[2].content = " ".into();
+    Arc::make_mut(&mut request.messages)[3].content = "\n\n".into();
     let [plain, _] = sent(Api::Anthropic, &request).await.expect("requests");
     let body = plain.body.to_string();
     assert!(!body.contains(r#""text":" ""#) && !body.contains(r#""text":"\n\n""#), "{body}");
@@ -198,8 +202,8 @@ async fn ids_that_anthropic_refuses_become_some_that_it_takes() {
             .into();
         let results = called.tool_calls.iter().map(|call| Message::tool(&call.id, "sunny"));
         let results: Vec<_> = results.collect();
-        request.messages.push(called);
-        request.messages.extend(results);
+        say(&mut request, [called]);
+        say(&mut request, results);
     }
     let [plain, _] = sent(Api::Anthropic, &request).await.expect("requests");
     let ids = |turn: usize, name: &str| -> Vec<String> {
@@ -222,9 +226,9 @@ async fn calls_with_empty_or_equal_ids_get_ids_of_their_own_and_results_follow()
         .map(|(id, name)| ToolCall { id: id.into(), name: name.into(), ..ToolCall::default() })
         .into();
     let mut request = ask("hi");
-    request.messages.push(called);
+    say(&mut request, [called]);
     for (id, said) in [("", "A"), ("same", "C"), ("", "B"), ("same", "D")] {
-        request.messages.push(Message::tool(id, said));
+        say(&mut request, [Message::tool(id, said)]);
     }
 
     let [plain, _] = sent(Api::Anthropic, &request).await.expect("requests");
@@ -261,7 +265,7 @@ async fn arguments_that_are_no_object_go_back_as_the_model_wrote_them() {
         (" ", json!({})),
     ] {
         let mut request = conversation("");
-        request.messages[3].tool_calls[1].arguments = wrote.into();
+        Arc::make_mut(&mut request.messages)[3].tool_calls[1].arguments = wrote.into();
         let [plain, _] = sent(Api::Anthropic, &request).await.expect("requests");
         assert_eq!(plain.body["messages"][2]["content"][2]["input"], expected);
         let [plain, _] = sent(Api::Gemini, &request).await.expect("requests");
@@ -299,7 +303,7 @@ async fn the_first_call_of_a_turn_of_gemini_3_has_a_signature_or_says_that_there
 async fn an_assistant_that_said_nothing_is_left_out() {
     for (api, list) in [(Api::Anthropic, "messages"), (Api::Gemini, "contents")] {
         let mut request = ask("hi");
-        request.messages.extend([Message::assistant(""), Message::user("Are you there?")]);
+        say(&mut request, [Message::assistant(""), Message::user("Are you there?")]);
         let [plain, _] = sent(api, &request).await.expect("requests");
         let turns = plain.body[list].as_array().expect("turns");
         assert!(turns.iter().all(|turn| turn["role"] == "user"), "{}", plain.body);
@@ -347,7 +351,7 @@ async fn an_object_of_the_caller_is_completed_and_wins() {
 async fn a_picture_at_a_url_is_passed_on() {
     let mut request = ask("");
     request.messages =
-        vec![Message::user("?").with_image(Image::from_url("https://e.org/a.PNG?x=1"))];
+        [Message::user("?").with_image(Image::from_url("https://e.org/a.PNG?x=1"))].into();
     let [plain, _] = sent(Api::Anthropic, &request).await.expect("requests");
     let source = json!({"type": "url", "url": "https://e.org/a.PNG?x=1"});
     assert_eq!(plain.body["messages"][0]["content"][1], json!({"type": "image", "source": source}));
@@ -356,7 +360,7 @@ async fn a_picture_at_a_url_is_passed_on() {
     assert_eq!(plain.body["contents"][0]["parts"][1], json!({"file_data": file}));
 
     let own = "https://generativelanguage.googleapis.com/v1beta/files/abc";
-    request.messages = vec![Message::user("?").with_image(Image::from_url(own))];
+    request.messages = [Message::user("?").with_image(Image::from_url(own))].into();
     let [plain, _] = sent(Api::Gemini, &request).await.expect("requests");
     let file = json!({"file_data": {"file_uri": own}});
     assert_eq!(plain.body["contents"][0]["parts"][1], file);
@@ -380,7 +384,7 @@ async fn a_model_of_gemini_may_be_named_as_gemini_lists_it() {
 async fn what_cannot_be_passed_on_is_refused_by_name() {
     let picture = Image::from_url("https://e.org/picture");
     let mut request = ask("hi");
-    request.messages.push(Message::user("?").with_image(picture.clone()));
+    say(&mut request, [Message::user("?").with_image(picture.clone())]);
     let said = refusal(Api::Gemini, &request).await;
     assert!(said.contains("media type of the picture at \"https://e.org/picture\""), "{said}");
 
@@ -391,23 +395,23 @@ async fn what_cannot_be_passed_on_is_refused_by_name() {
 
     for api in BOTH {
         let mut request = ask("hi");
-        request.messages.push(Message::assistant("see").with_image(picture.clone()));
+        say(&mut request, [Message::assistant("see").with_image(picture.clone())]);
         let said = refusal(api, &request).await;
         assert_eq!(said, "a picture goes with a message of the user, not of the assistant");
 
         let mut request = conversation("");
-        request.messages[4].tool_call_id = None;
+        Arc::make_mut(&mut request.messages)[4].tool_call_id = None;
         let said = refusal(api, &request).await;
         assert_eq!(said, "the result of a tool names no call in tool_call_id");
 
         let mut request = conversation("");
-        request.messages[1].tool_calls = vec![ToolCall::default()];
+        Arc::make_mut(&mut request.messages)[1].tool_calls = vec![ToolCall::default()];
         let said = refusal(api, &request).await;
         assert_eq!(said, "tools are called by the assistant, not by the user");
 
         let mut request = ask("hi");
         let picture = Image::from_url("data:image/png,%89PNG");
-        request.messages.push(Message::user("?").with_image(picture));
+        say(&mut request, [Message::user("?").with_image(picture)]);
         let said = refusal(api, &request).await;
         assert_eq!(said, "a picture in a data: URL must be of the form data:TYPE;base64,DATA");
     }
