@@ -1,22 +1,58 @@
 //! The word to end: Ctrl-C, or the signal with which a supervisor ends a process.
+//! Invariant: the first is told to whoever waits for it, and the next ends the process at once, as does
+//! the first where nobody waits any more, whatever else is stuck.
 
-/// Waits until this process is told to end; from then on the signal no longer ends it by itself.
+use std::io;
+
+use tokio::sync::oneshot;
+
+/// Waits until this process is told to end.
 pub(crate) async fn interrupted() {
-    let told = async {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            let mut terminate = signal(SignalKind::terminate())?;
-            tokio::select! {
-                ctrl_c = tokio::signal::ctrl_c() => ctrl_c,
-                _ = terminate.recv() => Ok(()),
-            }
+    let (tell, told) = oneshot::channel();
+    // Of its own, since whoever waits may be in the middle of writing to a pipe that nobody reads.
+    tokio::spawn(async move {
+        let Ok(mut signals) = Signals::catch() else { return };
+        signals.next().await;
+        if tell.send(()).is_ok() {
+            signals.next().await;
         }
-        #[cfg(not(unix))]
-        tokio::signal::ctrl_c().await
-    };
+        std::process::exit(1);
+    });
+    // Where signals cannot be caught, they end the process by themselves.
     if told.await.is_err() {
-        // Without a handler the signal ends the process by itself.
-        std::future::pending::<()>().await;
+        std::future::pending().await
+    }
+}
+
+#[cfg(unix)]
+struct Signals([tokio::signal::unix::Signal; 2]);
+
+#[cfg(unix)]
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        drop(tokio::signal::ctrl_c().await);
     }
 }

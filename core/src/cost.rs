@@ -15,7 +15,7 @@ named! {
         /// The model is known, but not what these tokens cost: its price names no rate for their
         /// kind, or there is none for the moment or for the service tier.
         MissingRate = 1 "missing_rate",
-        /// The provider reported no token counts.
+        /// No token counts of the whole call were reported.
         NoUsage = 2 "no_usage",
         /// The token counts contradict each other.
         InconsistentUsage = 3 "inconsistent_usage",

@@ -17,6 +17,10 @@ macro_rules! id {
 
         impl $name {
             /// A new id of this moment (UUIDv7).
+            ///
+            /// Its random bits are of a generator of the thread: a process that was forked, or a
+            /// machine that was copied while it ran, may make the ids of the other in the same
+            /// millisecond.
             #[allow(clippy::new_without_default, reason = "a default would hide that ids differ")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())

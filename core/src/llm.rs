@@ -190,8 +190,9 @@ pub enum StreamEvent {
     Token,
     /// The next piece of text, never empty.
     Text(String),
-    /// The token usage so far, unchecked, from a provider that tells it before the end; what the whole
-    /// answer used is in its [`ChatReply::tokens`]. An answer that breaks off has used at least this.
+    /// The token usage so far, unchecked, in place of what was told before, from a provider that tells
+    /// it ahead of the end. What the whole answer used is in its [`ChatReply::tokens`]; one that breaks
+    /// off has used at least this.
     Usage(TokenCounts),
     /// The whole reply, text included; last, and always there on success.
     End(Box<ChatReply>),

@@ -83,9 +83,9 @@ pub struct LlmExecution {
     pub status: Status,
     /// Why it failed.
     pub error_category: Option<ErrorCategory>,
-    /// The HTTP status of the answer, where there was one.
+    /// The HTTP status of the answer, where there was one, or that which an error inside of it names.
     pub http_status: Option<u16>,
-    /// Its tokens; `None` where the provider reported none, or none that make sense.
+    /// Its tokens; `None` where the provider reported none of the whole call, or none that make sense.
     pub tokens: Option<TokenUsage>,
     /// Its cost; `None` while it is pending.
     pub cost: Option<Cost>,

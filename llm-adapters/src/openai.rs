@@ -23,8 +23,9 @@ const SIGNATURE: Signature = Signature { header: "authorization", scheme: "Beare
 
 /// A client of the OpenAI Chat Completions API and of every server compatible with it.
 ///
-/// `max_tokens` goes out as `max_completion_tokens` to OpenAI itself and to Azure, whose newer models
-/// refuse the older name, and as `max_tokens` to every other server.
+/// `max_tokens` goes out as `max_completion_tokens` to OpenAI itself and to its models at Azure, whose
+/// newer ones refuse the older name, and as `max_tokens` to every other server. Where that is wrong, as
+/// it may be for an old API version of Azure, the field in a request's `extra` goes out as it is.
 ///
 /// # Example: a server of one's own
 /// ```

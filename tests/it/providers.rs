@@ -89,7 +89,7 @@ async fn a_stream_that_does_not_end_keeps_what_was_told_and_is_not_priced_for_it
         let client = Provider::Anthropic.client("key".into(), Some(url)).unwrap();
         let mut call = rendered.execute_with(&client).model("claude-sonnet-4-6");
         if way == Status::Timeout {
-            call = call.timeout(Duration::from_millis(500));
+            call = call.timeout(Duration::from_secs(2));
         }
         let mut stream = call.stream().await.unwrap();
         let id = stream.execution_id();

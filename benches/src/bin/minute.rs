@@ -1,4 +1,4 @@
-//! A minute of calls into a store while a reader asks all five questions in a loop; see `--help`.
+//! A minute of calls into a store, and a reader that asks all five questions in a loop; see `--help`.
 //! Invariants: every call is there afterwards, with its cost; every answer after the minute is compared
 //! with a recount of the set.
 
@@ -50,7 +50,7 @@ struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 60,
         value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
-    /// Ask nothing meanwhile: what recording takes by itself.
+    /// Nobody asks meanwhile: what recording takes by itself.
     #[arg(long)]
     alone: bool,
     /// What decides the calls.

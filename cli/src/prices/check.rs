@@ -109,7 +109,7 @@ fn why(
             _ if priced(PriceRequest { at: now, ..request }) => "no price at that time".to_owned(),
             _ => "no rate for some of its tokens".to_owned(),
         },
-        Some(UnpricedReason::NoUsage) => "the provider reported no tokens".to_owned(),
+        Some(UnpricedReason::NoUsage) => "its tokens are not known".to_owned(),
         Some(UnpricedReason::InconsistentUsage) => "its tokens contradict each other".to_owned(),
         Some(UnpricedReason::Overflow) => "more than 9.2 million dollars".to_owned(),
     };

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use prompt_engine_llm::MockServer;
 use serde_json::{Value, json};
@@ -276,6 +277,30 @@ fn a_stream_prints_tokens_and_sums_up_apart() {
     let one = &place.lines(&["executions", "list"])[0];
     assert!(one["cost_usd"].is_null());
     assert_eq!(one["cost_reason"], "unknown_model");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_told_to_end_is_recorded_as_cancelled() {
+    for (signal, more) in [("TERM", &["--stream"][..]), ("INT", &[])] {
+        let server = MockServer::start().unwrap();
+        let place = Place::with_prompt();
+        let url = server.base_url();
+        let run = ["run", "welcome", "--var", "name=Ada", "--base-url", &url, "--model", "hang"];
+        let mut command = place.command(&[&run[..], more].concat());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let began = Instant::now();
+        while server.requests() < 1 {
+            assert!(began.elapsed().as_secs() < 60, "nothing is asked");
+        }
+        let kill = format!("kill -{signal} {}", child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        let why = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{why}");
+        assert!(why.contains("prompt-engine: the call was cancelled; "), "{why}");
+        assert_eq!(place.lines(&["executions", "list"])[0]["status"], "cancelled");
+    }
 }
 
 #[test]

@@ -327,9 +327,9 @@ fn a_call_that_lacks_a_price_for_its_tier_is_named_too_and_one_that_failed_is_no
     assert_eq!(
         why,
         [
+            "its tokens are not known",
             "no price for the tier batch at that time",
             "no rate for some of its tokens",
-            "the provider reported no tokens",
         ]
     );
 }

@@ -6,10 +6,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use crate::engine::{Call, Finished, Measured, RecordedCall, RenderedPrompt};
+use crate::engine::{Call, Finished, Measured, RecordedCall, RenderedPrompt, extend};
 use crate::id::ExecutionId;
 use crate::listeners::tell;
 use crate::llm::{ChatReply, ChatRequest, LlmError};
@@ -64,6 +64,15 @@ pub(crate) struct Flight {
     told: Option<Told>,
     started: Instant,
     first_token: Option<Duration>,
+    heard: Heard,
+}
+
+/// What the provider told of a call before its end.
+#[derive(Default)]
+struct Heard {
+    http_status: Option<u16>,
+    request_id: Option<String>,
+    used: Option<TokenCounts>,
 }
 
 struct Told {
@@ -90,7 +99,8 @@ impl Flight {
         };
         let provider = provider.to_owned();
         let told = Told { listeners, provider, request, turn, number };
-        Self { id, call, told: Some(told), started: Instant::now(), first_token: None }
+        let (started, heard) = (Instant::now(), Heard::default());
+        Self { id, call, told: Some(told), started, first_token: None, heard }
     }
 
     pub(crate) fn id(&self) -> ExecutionId {
@@ -102,9 +112,8 @@ impl Flight {
     }
 
     pub(super) fn accepted(&mut self, http_status: Option<u16>, request_id: Option<&str>) {
-        if let Some(call) = &mut self.call {
-            call.accepted(http_status, request_id);
-        }
+        self.heard.http_status = http_status;
+        self.heard.request_id = request_id.map(str::to_owned);
     }
 
     pub(super) fn started(&mut self, model: Option<&str>) {
@@ -122,9 +131,12 @@ impl Flight {
     }
 
     pub(super) fn used(&mut self, tokens: TokenCounts) {
-        if let Some(call) = &mut self.call {
-            call.used(tokens);
-        }
+        self.heard.used = Some(tokens);
+    }
+
+    /// The same error with what was heard before it.
+    pub(super) fn mark(&self, error: LlmError) -> LlmError {
+        self.heard.mark(error)
     }
 
     /// Ends the call; what this returns hands its record over.
@@ -161,11 +173,35 @@ async fn settled(finished: Option<Finished>) -> Option<RecordedCall> {
     Some(finished?.settle().await)
 }
 
+impl Heard {
+    fn mark(&self, mut error: LlmError) -> LlmError {
+        let Self { http_status, request_id, used } = self;
+        if let (None, Some(status)) = (error.http_status(), http_status) {
+            error = error.with_http_status(*status);
+        }
+        let used = used.filter(|_| error.tokens().is_none());
+        if request_id.is_none() && used.is_none() {
+            return error;
+        }
+        let mut metadata = Map::new();
+        metadata.extend(request_id.iter().map(|id| ("request_id".to_owned(), json!(id))));
+        // Not the tokens of the call: what it used beyond these, nobody said.
+        metadata.extend(used.map(|used| ("usage_so_far".to_owned(), json!(used))));
+        extend(&mut metadata, error.metadata().clone());
+        error.with_metadata(Value::Object(metadata))
+    }
+}
+
 impl Drop for Flight {
     fn drop(&mut self) {
-        if self.told.is_some() {
-            // The record is dropped, and so written, after this.
-            self.tell(Err(&LlmError::cancelled()));
+        if self.told.is_none() {
+            return;
+        }
+        let error = self.mark(LlmError::cancelled());
+        self.tell(Err(&error));
+        let finished = self.call.as_mut().and_then(|call| call.fail(&error, Measured::default()));
+        if let Some(finished) = finished {
+            finished.hand_over();
         }
     }
 }

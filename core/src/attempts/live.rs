@@ -86,9 +86,8 @@ impl Live {
                     }
                 }
                 Err(error) => {
-                    self.end(Err(error.clone()));
-                    while self.next().await.is_some() {}
-                    return Err(error);
+                    self.end(Err(error));
+                    return self.next().await.unwrap_or_else(|| Err(broken())).map(drop);
                 }
             }
         }
@@ -111,6 +110,7 @@ impl Live {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(broken())) };
         let item = match self.flight.span().in_scope(|| stream.poll_next_unpin(cx)) {
             Poll::Ready(Some(Ok(event))) if !matches!(event, StreamEvent::End(_)) => {
+                self.hear(&event);
                 self.limits.passed().map_or(Ok(event), Err)
             }
             Poll::Ready(item) => item.unwrap_or_else(|| Err(broken())),
@@ -120,20 +120,28 @@ impl Live {
             }
         };
         match &item {
-            Ok(StreamEvent::Accepted { http_status, request_id }) => {
-                self.flight.accepted(*http_status, request_id.as_deref());
-            }
-            Ok(StreamEvent::Started { model, .. }) => self.flight.started(model.as_deref()),
             Ok(StreamEvent::Token) => self.flight.saw(""),
             Ok(StreamEvent::Text(text)) => self.flight.saw(text),
-            Ok(StreamEvent::Usage(tokens)) => self.flight.used(*tokens),
-            Ok(StreamEvent::End(_)) | Err(_) => {}
+            _ => {}
         }
         Poll::Ready(item)
     }
 
+    /// Notes what an event tells beside the answer, which counts however late it is.
+    fn hear(&mut self, event: &StreamEvent) {
+        match event {
+            StreamEvent::Accepted { http_status, request_id } => {
+                self.flight.accepted(*http_status, request_id.as_deref());
+            }
+            StreamEvent::Started { model, .. } => self.flight.started(model.as_deref()),
+            StreamEvent::Usage(tokens) => self.flight.used(*tokens),
+            StreamEvent::Token | StreamEvent::Text(_) | StreamEvent::End(_) => {}
+        }
+    }
+
     /// Ends the call; the last item is given once its record is handed over.
     fn end(&mut self, outcome: Result<Box<ChatReply>, LlmError>) {
+        let outcome = outcome.map_err(|error| self.flight.mark(error));
         self.stream = None;
         self.ahead.clear();
         let settled = self.flight.end(outcome.as_deref());

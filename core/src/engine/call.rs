@@ -41,8 +41,6 @@ pub(crate) struct Call {
     started: Instant,
     first_token_ms: Option<u64>,
     seen: String,
-    /// What it used so far, as the provider told it before the end.
-    used: Option<TokenCounts>,
     span: tracing::Span,
 }
 
@@ -114,21 +112,12 @@ impl Call {
             started: Instant::now(),
             first_token_ms: None,
             seen: String::new(),
-            used: None,
             span,
         }
     }
 
     pub(crate) fn span(&self) -> &tracing::Span {
         &self.span
-    }
-
-    pub(crate) fn accepted(&mut self, http_status: Option<u16>, request_id: Option<&str>) {
-        let Some(open) = &mut self.open else { return };
-        open.execution.http_status = http_status;
-        if let Some(id) = request_id {
-            open.metadata.insert("request_id".to_owned(), id.into());
-        }
     }
 
     pub(crate) fn started(&mut self, model: Option<&str>) {
@@ -141,10 +130,6 @@ impl Call {
     pub(crate) fn saw(&mut self, text: &str) {
         self.first_token_ms.get_or_insert_with(|| millis_since(self.started));
         self.seen.push_str(text);
-    }
-
-    pub(crate) fn used(&mut self, tokens: TokenCounts) {
-        self.used = Some(tokens);
     }
 
     pub(crate) fn succeed(&mut self, reply: &ChatReply, measured: Measured) -> Option<Finished> {
@@ -161,7 +146,7 @@ impl Call {
         (execution.cost, execution.priced_model) = self.cost(&execution, reply, &tokens);
         execution.tokens = tokens.and_then(Result::ok);
         execution.status = Status::Success;
-        execution.http_status = reply.http_status.or(execution.http_status);
+        execution.http_status = reply.http_status;
         let seen = std::mem::take(&mut self.seen);
         let streamed = (!seen.is_empty()).then_some(seen);
         payload.response_content = reply.content.clone().or(streamed);
@@ -212,7 +197,7 @@ impl Call {
         let (mut execution, mut payload, place) = self.open.take()?.finish();
         execution.status = error.status();
         execution.error_category = Some(error.category());
-        execution.http_status = error.http_status().or(execution.http_status);
+        execution.http_status = error.http_status();
         let counts = error.tokens();
         let tokens = counts.map(|counts| counts.check());
         (execution.cost, execution.priced_model) = match &tokens {
@@ -231,11 +216,6 @@ impl Call {
             payload.response_metadata.insert("retry_after_ms".to_owned(), ms.into());
         }
         extend(&mut payload.response_metadata, error.metadata().clone());
-        if let (None, Some(used)) = (counts, self.used) {
-            // Not the tokens of the call: what it used beyond these, nobody said.
-            let used = serde_json::to_value(used).unwrap_or_default();
-            payload.response_metadata.insert("usage_so_far".to_owned(), used);
-        }
         keep_inconsistent(&mut payload, counts, execution.tokens);
         execution.payload = Some(payload.into());
         self.span.record("error.type", error.category().as_str());
@@ -272,7 +252,7 @@ impl Finished {
     }
 
     /// Hands the record over without waiting.
-    fn hand_over(self) {
+    pub(crate) fn hand_over(self) {
         let record = Record::Execution(self.execution);
         // Nobody is left to be told.
         let _ = match self.place {
@@ -336,7 +316,7 @@ fn settings_of(request: &ChatRequest) -> Map<String, Value> {
 }
 
 /// The span of a call, with the attributes of OpenTelemetry's GenAI conventions v1.41.
-fn span_of(engine: &Engine, execution: &LlmExecution, request: &Arc<ChatRequest>) -> tracing::Span {
+fn span_of(engine: &Engine, execution: &LlmExecution, request: &ChatRequest) -> tracing::Span {
     use tracing::field::Empty;
     let span = tracing::info_span!(
         "chat",
@@ -363,11 +343,7 @@ fn span_of(engine: &Engine, execution: &LlmExecution, request: &Arc<ChatRequest>
 }
 
 /// What was sent, as a span may show it, where it may.
-fn captured(
-    engine: &Engine,
-    execution: &LlmExecution,
-    request: &Arc<ChatRequest>,
-) -> Option<String> {
+fn captured(engine: &Engine, execution: &LlmExecution, request: &ChatRequest) -> Option<String> {
     if !engine.inner.capture_content {
         return None;
     }

@@ -8,8 +8,9 @@ use futures::{StreamExt, stream};
 use prompt_engine_core::testkit::{Act, Scripted, reply};
 use prompt_engine_core::{
     Attempt, Chat, ChatEvent, ChatReply, ChatRequest, ChatStream, Cost, Engine, ErrorCategory,
-    LlmClient, LlmError, Message, Status, StreamEvent, UnpricedReason, tool_fn,
+    LlmClient, LlmError, Message, Status, StreamEvent, TokenCounts, UnpricedReason, tool_fn,
 };
+use serde_json::{Value, json};
 
 use crate::support::{Log, calls, end, error, executions, rendered, rendered_by, say, spec, text};
 
@@ -107,6 +108,50 @@ async fn an_error_inside_a_stream_is_its_last_item_and_is_recorded_with_what_was
         assert_eq!(call.payload.as_ref().unwrap().response_content.as_deref(), seen);
         assert_eq!(call.cost, Some(Cost::unpriced(UnpricedReason::NoUsage)));
         assert_eq!(executions(&engine).await.last(), Some(call));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_provider_told_before_a_call_broke_off_is_told_and_recorded() {
+    let (engine, rendered) = rendered_by(Engine::builder()).await;
+    let used = TokenCounts { input: 9, output: 2, ..TokenCounts::default() };
+    let told = || {
+        let (http_status, request_id) = (Some(200), Some("req_1".to_owned()));
+        let accepted = StreamEvent::Accepted { http_status, request_id };
+        vec![Ok(accepted), text("Hel"), Ok(StreamEvent::Usage(used))]
+    };
+    let broken = |error| Act::Stream(told().into_iter().chain([Err(error)]).collect());
+    let named = error(ErrorCategory::Server)
+        .with_http_status(500)
+        .with_tokens(TokenCounts { input: 10, ..used })
+        .with_metadata(json!({"request_id": "req_2"}));
+    for (act, status, request_id, input, so_far) in [
+        (broken(error(ErrorCategory::Server)), 200, "req_1", None, json!(9)),
+        (broken(named), 500, "req_2", Some(10), Value::Null),
+        (Act::StreamThenHang(told()), 200, "req_1", None, json!(9)),
+    ] {
+        let attempts = Log::default();
+        let log = attempts.clone();
+        let chat = Chat::new(Scripted::new([act]), "gpt-4o").on_attempt(move |attempt| {
+            let error = attempt.outcome.unwrap_err();
+            log.add((error.http_status(), error.metadata().clone()));
+        });
+        let asked = rendered.execute_with(&chat).on_text(|_| {});
+        let _ended = tokio::time::timeout(Duration::from_secs(1), asked.into_future()).await;
+
+        let call = executions(&engine).await.pop().unwrap();
+        let metadata = &call.payload.as_ref().unwrap().response_metadata;
+        assert_eq!(call.http_status, Some(status));
+        assert_eq!(
+            (&metadata["request_id"], call.tokens.map(|of| of.input)),
+            (&json!(request_id), input)
+        );
+        let found = metadata.get("usage_so_far").map_or(Value::Null, |used| used["input"].clone());
+        assert_eq!(
+            (found, call.cost.and_then(|cost| cost.usd()).is_some()),
+            (so_far, input.is_some())
+        );
+        assert_eq!(attempts.take(), [(Some(status), Value::Object(metadata.clone()))]);
     }
 }
 

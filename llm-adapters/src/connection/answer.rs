@@ -27,7 +27,7 @@ impl Head {
         http::header(&self.headers, name)
     }
 
-    /// The id of the request.
+    /// The id of the request, without secrets.
     pub(crate) fn request_id(&self) -> Option<String> {
         let id = REQUEST_ID.iter().find_map(|name| self.header(name))?;
         Some(self.redactor.text(id))

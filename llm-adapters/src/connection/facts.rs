@@ -22,7 +22,7 @@ pub(crate) struct Facts {
 
 impl Facts {
     /// Notes a usage that may be told again, in parts: of each count the largest stands. `tokens`
-    /// counts what is known by then.
+    /// reads the counts of what is known by then.
     #[cfg(any(feature = "anthropic", feature = "gemini"))]
     pub(crate) fn note_usage(
         &mut self,

@@ -19,10 +19,13 @@ const MAX_STREAM_BYTES: usize = 4 * MAX_BYTES;
 
 /// Puts a reply together from the frames of a stream.
 pub(crate) trait Frames: Default + Send + 'static {
+    /// Whether the API ends its streams with `[DONE]`, so that what usage came before it is all.
+    const SAYS_DONE: bool = false;
+
     /// Takes in a frame that reports no error.
     fn take(&mut self, frame: &Frame<'_>, head: &Head) -> Result<Step, LlmError>;
 
-    /// What is known so far, its id and its model at least.
+    /// What is known so far: the id, the model and the tokens at least.
     fn facts(&self) -> &Facts;
 
     /// The reply, where what was taken in is whole.
@@ -210,12 +213,12 @@ impl<A: Api> Reader<A> {
     fn take_in(&mut self, event: &Event, head: &Head) -> Result<Option<ChatReply>, LlmError> {
         let raw = event.data.trim();
         if raw == "[DONE]" {
+            let used = self.frames.facts().tokens.filter(|_| A::Frames::SAYS_DONE);
             return match self.frames.finish(End::Said, head) {
                 Some(reply) => Ok(Some(reply)),
-                None if self.started => Err(http::cut_short()),
+                None if self.started => Err(error::paid(http::cut_short(), used)),
                 None => Err(http::unreadable("the stream held no answer", "")),
-            }
-            .map_err(|error| error::paid(error, self.frames.facts().tokens));
+            };
         }
         if raw.is_empty() {
             return Ok(None);

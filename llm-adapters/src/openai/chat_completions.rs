@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::facts;
 use crate::connection::{Api, Delivery, Head};
 
-/// Hosts of OpenAI and of Azure's OpenAI, which those of regions, such as `eu.api.openai.com`, and of
-/// resources, such as `mine.openai.azure.com`, end in.
+/// How the hosts of OpenAI and of its models at Azure end: before it comes a region, as in
+/// `eu.api.openai.com`, or a resource, as in `mine.openai.azure.com`.
 const OPENAI_HOSTS: [&str; 3] =
     ["api.openai.com", "openai.azure.com", "cognitiveservices.azure.com"];
 
@@ -63,6 +63,7 @@ mod tests {
             "https://api.openai.com/v1/",
             "https://EU.api.openai.com/v1",
             "https://mine.openai.azure.com/openai/v1",
+            "https://mine.cognitiveservices.azure.com/openai/v1",
         ] {
             assert!(is_openai(url), "{url}");
         }

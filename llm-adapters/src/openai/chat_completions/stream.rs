@@ -19,6 +19,8 @@ pub(crate) struct Chunks {
 }
 
 impl Frames for Chunks {
+    const SAYS_DONE: bool = true;
+
     fn take(&mut self, frame: &Frame<'_>, head: &Head) -> Result<Step, LlmError> {
         self.facts.note(frame.value, frame.raw);
         let choices = frame.value.get("choices").and_then(Value::as_array);

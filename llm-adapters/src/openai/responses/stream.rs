@@ -78,6 +78,7 @@ impl Events {
         }
         let raw = serde_json::from_str::<Ended<'_>>(raw).map_or("", |ended| ended.response.get());
         let mut reply = reply::read(response, raw, Some(&self.items), head)?;
+        reply.tokens = reply.tokens.or(self.facts.tokens);
         if reply.content.is_none() && !self.text.is_empty() {
             reply.content = Some(self.text.clone());
         }
