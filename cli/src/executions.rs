@@ -165,6 +165,9 @@ async fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
     say_end(&engine, query.range, page.next.as_ref()).await
 }
 
+/// Bytes of a text beyond which it stands below the facts of a call: a table takes long to wrap it.
+const LONG: usize = 500;
+
 async fn show_one(id: ExecutionId, context: &Context) -> Result<(), Failure> {
     let engine = context.open().await?;
     let found = engine.store().execution(id).await?;
@@ -199,7 +202,9 @@ fn print(one: &LlmExecution, past: &[PastCost], slug: &str) -> Result<(), Failur
     add("Error", one.error_category.map(|category| category.to_string()));
     add("HTTP status", one.http_status.map(|code| code.to_string()));
     add("Error code", said(one, "error_code"));
-    add("Message", payload.and_then(|payload| payload.error_message.clone()));
+    let message = payload.and_then(|payload| payload.error_message.as_deref());
+    let is_long = message.is_some_and(|message| message.len() > LONG);
+    add("Message", message.filter(|_| !is_long).map(str::to_owned));
     let wait = payload.and_then(|payload| payload.response_metadata.get("retry_after_ms"));
     add("Retry after", wait.and_then(Value::as_u64).map(|ms| latency(Some(ms))));
     add("Request id", said(one, "request_id"));
@@ -219,7 +224,12 @@ fn print(one: &LlmExecution, past: &[PastCost], slug: &str) -> Result<(), Failur
     }
     add("Latency", one.latency_ms.map(|ms| latency(Some(ms))));
     add("First token", one.time_to_first_token_ms.map(|ms| latency(Some(ms))));
-    add("Finish", payload.and_then(|payload| payload.finish_reason.clone()));
+    add(
+        "Finish",
+        payload
+            .and_then(|payload| payload.finish_reason.as_deref())
+            .map(|why| output::excerpt(why, LONG)),
+    );
     add("Sent", Some(moment(one.created_at)));
     add("Finished", one.completed_at.map(moment));
     show(&facts(known))?;
@@ -240,6 +250,11 @@ fn print(one: &LlmExecution, past: &[PastCost], slug: &str) -> Result<(), Failur
             say_call(call)?;
         }
     }
+    if let Some(message) = message.filter(|_| is_long) {
+        say("")?;
+        heading("error")?;
+        say(printable(message))?;
+    }
     if let Some(content) = &payload.response_content {
         say("")?;
         heading("answer")?;
@@ -259,7 +274,7 @@ fn print(one: &LlmExecution, past: &[PastCost], slug: &str) -> Result<(), Failur
 /// What the provider said under `name`, beside its answer or its error.
 fn said(one: &LlmExecution, name: &str) -> Option<String> {
     let value = one.payload.as_ref()?.response_metadata.get(name)?;
-    Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    Some(output::excerpt(&value.as_str().map_or_else(|| value.to_string(), str::to_owned), LONG))
 }
 
 /// The input and the output of an answer that broke off, as the provider had counted them by then.

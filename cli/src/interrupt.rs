@@ -6,21 +6,25 @@ use std::io;
 
 use tokio::sync::oneshot;
 
-/// Waits until this process is told to end.
-pub(crate) async fn interrupted() {
+/// Waits until this process is told to end. From this call on, and not from the first look at what it
+/// gives, signals are caught: call it before there is anything that must not be left half done.
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
     let (tell, told) = oneshot::channel();
-    // Of its own, since whoever waits may be in the middle of writing to a pipe that nobody reads.
-    tokio::spawn(async move {
-        let Ok(mut signals) = Signals::catch() else { return };
-        signals.next().await;
-        if tell.send(()).is_ok() {
+    if let Ok(mut signals) = Signals::catch() {
+        // Of its own: whoever waits may be in the middle of writing to a pipe that nobody reads.
+        tokio::spawn(async move {
             signals.next().await;
+            if tell.send(()).is_ok() {
+                signals.next().await;
+            }
+            std::process::exit(1);
+        });
+    }
+    async {
+        // Signals that cannot be caught end the process by themselves.
+        if told.await.is_err() {
+            std::future::pending().await
         }
-        std::process::exit(1);
-    });
-    // Where signals cannot be caught, they end the process by themselves.
-    if told.await.is_err() {
-        std::future::pending().await
     }
 }
 

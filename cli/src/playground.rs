@@ -75,8 +75,8 @@ type Tried = Option<Result<PlaygroundResult, PlaygroundError>>;
 pub(crate) async fn run(args: PlaygroundArgs, context: &Context) -> Result<(), Failure> {
     let tries = tries(&args)?;
     let engine = context.open().await?;
-    let params = values(&engine, &args.slug, &args.vars).await?;
     let stop = interrupted().shared();
+    let params = values(&engine, &args.slug, &args.vars).await?;
     let tried = join_all(tries.iter().map(async |one| {
         tokio::select! {
             biased;

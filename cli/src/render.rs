@@ -33,7 +33,7 @@ pub(crate) struct WhatArgs {
     #[arg(long, value_name = "NUMBER")]
     version: Option<u32>,
     /// The model to ask in place of the version's.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
     model: Option<Label>,
     /// The temperature in place of the version's.
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
@@ -157,6 +157,13 @@ pub(crate) fn saved(recorded: &prompt_engine::Recorded) -> Result<(), Failure> {
     recorded.check().map_err(|error| {
         Failure::failed(format!("the record could not be saved: {}", error.chain()))
     })
+}
+
+pub(crate) fn parse_name(text: &str) -> Result<Label, String> {
+    match text.trim() {
+        "" => Err("it is empty".to_owned()),
+        _ => text.parse().map_err(|error: prompt_engine::Error| error.chain()),
+    }
 }
 
 pub(crate) fn parse_var(text: &str) -> Result<(String, String), String> {

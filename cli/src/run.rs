@@ -1,6 +1,7 @@
 //! `run`: fill in a prompt, ask a model, and record the call.
 //! Invariant: whatever ends the call, its execution is recorded and its id is said.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
@@ -16,7 +17,7 @@ use crate::failure::Failure;
 use crate::interrupt::interrupted;
 use crate::output::{self, printable, say};
 use crate::record_json;
-use crate::render::{WhatArgs, saved};
+use crate::render::{WhatArgs, parse_name, saved};
 use crate::table::number;
 
 /// What to run.
@@ -34,7 +35,7 @@ pub(crate) struct RunArgs {
     base_url: Option<String>,
     /// Who is asked: openai, openai-responses, anthropic, gemini and so on. Any other name is that of a
     /// server that speaks like OpenAI, and needs --base-url; the key of `house` is in HOUSE_API_KEY.
-    #[arg(long, value_name = "NAME", default_value = "openai")]
+    #[arg(long, value_name = "NAME", default_value = "openai", value_parser = parse_name)]
     provider: prompt_engine::Label,
     /// Print the answer as it is made.
     #[arg(long)]
@@ -57,6 +58,7 @@ struct Ended {
 pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure> {
     let client = client(args.provider.as_str(), args.base_url.as_deref())?;
     let engine = context.open().await?;
+    let mut stop = pin!(interrupted());
     let rendered = args.what.render(&engine).await?;
     saved(rendered.recorded())?;
     let mut execute = rendered.execute_with(&client);
@@ -70,7 +72,7 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
     let ended = if args.stream {
         tokio::select! {
             ended = stream(execute, live) => ended,
-            () = interrupted() => {
+            () = &mut stop => {
                 if live {
                     // Ends the line that the answer was printed on.
                     output::note("");
@@ -90,13 +92,16 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
                     Err(error) => failed(&error),
                 }
             } => ended,
-            () = interrupted() => Err(cancelled()),
+            () = &mut stop => Err(cancelled()),
         }
     };
     // Also where the call was given up: what was seen of it is recorded. An answer was paid for, and
     // is printed even if its record is lost.
     let closed = context.close(&engine).await;
-    let ended = ended?;
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(failure) => return Err(closed.err().unwrap_or(failure)),
+    };
     let id = ended.execution.id;
     if context.json() {
         let mut document = record_json::execution(&ended.execution, rendered.slug());
@@ -108,7 +113,12 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
         output::note(summary(&ended.execution).dimmed());
     }
     match ended.failure {
-        Some(sentence) => Err(Failure::failed(sentence)),
+        Some(sentence) => {
+            if let Err(Failure::Failed(lost)) = closed {
+                output::note(lost);
+            }
+            Err(Failure::failed(sentence))
+        }
         None => saved(&ended.recorded).and(closed),
     }
 }
@@ -212,8 +222,14 @@ pub(crate) fn recorded_name(recorded: &Recorded) -> &'static str {
     }
 }
 
+/// Fields that say what is asked of whom, and are recorded as the prompt and the command have them.
+const NO_OPTIONS: [&str; 6] = ["model", "messages", "input", "contents", "stream", ""];
+
 pub(crate) fn parse_option(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=JSON, such as top_p=0.5")?;
+    if NO_OPTIONS.contains(&name) {
+        return Err(format!("{name:?} is no option: the prompt and the command say it"));
+    }
     let value = serde_json::from_str(value).map_err(|error| format!("it is no JSON: {error}"))?;
     Ok((name.to_owned(), value))
 }

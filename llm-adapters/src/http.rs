@@ -25,10 +25,14 @@ pub(crate) fn quoting(message: &str, body: &str) -> String {
 
 /// The start of a text, which must be redacted, on one line.
 pub(crate) fn excerpt(text: &str) -> String {
-    const CHARS: usize = 200;
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
+    start(text.split_whitespace().collect::<Vec<_>>().join(" "), 200)
+}
+
+/// `text`, or so many characters of it and a mark.
+pub(crate) fn start(mut text: String, chars: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(chars) {
+        text.truncate(end);
+        text.push('…');
     }
+    text
 }

@@ -12,6 +12,11 @@ use super::Head;
 use crate::http::{self, excerpt, quoting};
 use crate::json::{error_of, text};
 
+/// The most characters of what a server says about an error: several times what any says.
+const MESSAGE_CHARS: usize = 4_000;
+/// The most bytes of the object that says it; of a larger one the start of its text is kept.
+const ERROR_BYTES: usize = 16 * 1024;
+
 /// The error of an answer that is no success.
 pub(super) fn from_answer(body: &str, head: &Head) -> LlmError {
     let status = head.status;
@@ -104,12 +109,13 @@ impl<'v> Said<'v> {
         wait: Option<Duration>,
         head: &Head,
     ) -> LlmError {
-        let mut error = LlmError::new(self.category(status), head.redactor.text(message));
+        let message = http::start(head.redactor.text(message), MESSAGE_CHARS);
+        let mut error = LlmError::new(self.category(status), message);
         if let Some(status) = status {
             error = error.with_http_status(status);
         }
         if let Some(code) = self.code.or(self.kind) {
-            error = error.with_code(head.redactor.text(code));
+            error = error.with_code(excerpt(&head.redactor.text(code)));
         }
         match wait.or_else(|| self.retry_after()) {
             Some(wait) => error.with_retry_after(wait),
@@ -253,8 +259,13 @@ fn metadata(value: &Value, head: &Head) -> Value {
         fields.insert("request_id".into(), id.into());
     }
     if !value.is_null() {
-        let error = error_of(value).unwrap_or(value);
-        fields.insert("error".into(), head.redactor.value(error));
+        let error = head.redactor.value(error_of(value).unwrap_or(value));
+        let text = error.to_string();
+        let whole = text.len() <= ERROR_BYTES;
+        fields.insert(
+            "error".into(),
+            if whole { error } else { http::start(text, MESSAGE_CHARS).into() },
+        );
     }
     if fields.is_empty() { Value::Null } else { Value::Object(fields) }
 }
@@ -273,6 +284,16 @@ mod tests {
             assert_eq!(error.category(), *expected, "{status} {body}");
             assert_eq!(error.http_status(), Some(*status));
         }
+    }
+
+    #[test]
+    fn what_a_server_says_without_end_is_kept_from_its_start() {
+        let body = json!({"error": {"message": "é".repeat(100_000), "code": "c".repeat(100_000)}});
+        let error = from_answer(&body.to_string(), &Head { status: 500, ..Head::default() });
+        assert_eq!(error.message(), "é".repeat(4_000) + "…");
+        assert_eq!(error.code().map(|code| code.chars().count()), Some(201));
+        let kept = error.metadata()["error"].as_str().expect("the start of a text");
+        assert!(kept.starts_with("{\"code\":\"ccc") && kept.chars().count() == 4_001);
     }
 
     #[test]
