@@ -37,11 +37,19 @@ pub(crate) fn failed(source: Error, url: &str) -> LlmError {
     } else if source.is_builder() {
         (ErrorCategory::InvalidRequest, "the request cannot be written".to_owned())
     } else if source.is_connect() {
-        (ErrorCategory::Network, format!("cannot connect to {place}"))
+        (ErrorCategory::Network, format!("cannot connect to {place}: {}", cause(&source)))
     } else {
         (ErrorCategory::Network, format!("{place} closed the connection without an answer"))
     };
     LlmError::new(category, message).with_source(source.without_url())
+}
+
+/// What lies at the bottom of an error: that a connection was refused, a name is not known, a
+/// certificate is not trusted.
+fn cause(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |error| error.source())
+        .last()
+        .map_or_else(|| "no cause is known".to_owned(), ToString::to_string)
 }
 
 /// A body that ended before its end.

@@ -249,6 +249,7 @@ async fn no_connection_and_a_closed_one_are_network_errors() {
     let error = client(&url).chat(&ask("hi")).await.expect_err("an error");
     assert_eq!(error.category(), ErrorCategory::Network, "{error}");
     assert!(error.to_string().starts_with("cannot connect to 127.0.0.1:"), "{error}");
+    assert!(error.to_string().contains(": Connection refused"), "{error}");
     assert!(error.source().is_some());
 }
 
