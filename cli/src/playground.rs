@@ -21,7 +21,7 @@ use crate::executions::{latency, short_cost};
 use crate::failure::Failure;
 use crate::interrupt::interrupted;
 use crate::output;
-use crate::render::{parse_var, saved, values};
+use crate::render::{parse_temperature, parse_var, saved, values};
 use crate::run::{parse_option, recorded_name};
 use crate::table::{cell, count, number, show, table, whole};
 
@@ -45,10 +45,10 @@ pub(crate) struct PlaygroundArgs {
     #[arg(long = "base-url", value_name = "PROVIDER=URL", value_parser = parse_server)]
     base_urls: Vec<(String, String)>,
     /// The temperature in place of the version's.
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = parse_temperature)]
     temperature: Option<f64>,
     /// The most tokens of an answer in place of the version's.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: Option<u32>,
     /// Give a call up after so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]

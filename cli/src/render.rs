@@ -36,10 +36,10 @@ pub(crate) struct WhatArgs {
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     model: Option<Label>,
     /// The temperature in place of the version's.
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = parse_temperature)]
     temperature: Option<f64>,
     /// The most tokens of the answer in place of the version's.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: Option<u32>,
     /// The session it belongs to.
     #[arg(long, value_name = "NAME")]
@@ -164,6 +164,11 @@ pub(crate) fn parse_name(text: &str) -> Result<Label, String> {
         "" => Err("it is empty".to_owned()),
         _ => text.parse().map_err(|error: prompt_engine::Error| error.chain()),
     }
+}
+
+pub(crate) fn parse_temperature(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok();
+    number.filter(|number| (0.0..=2.0).contains(number)).ok_or("give 0 to 2".to_owned())
 }
 
 pub(crate) fn parse_var(text: &str) -> Result<(String, String), String> {

@@ -1,5 +1,5 @@
 //! `run`: fill in a prompt, ask a model, and record the call.
-//! Invariant: whatever ends the call, its execution is recorded and its id is said.
+//! Invariant: whatever ends the call, its execution is recorded; its id is said unless it was given up.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -34,7 +34,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
     /// Who is asked: openai, openai-responses, anthropic, gemini and so on. Any other name is that of a
-    /// server that speaks like OpenAI, and needs --base-url; the key of `house` is in HOUSE_API_KEY.
+    /// server that speaks like OpenAI, and needs --base-url; the key of `house` is in HOUSE_API_KEY. Records
+    /// name whose models they are: `google` for gemini, `openai` for both APIs.
     #[arg(long, value_name = "NAME", default_value = "openai", value_parser = parse_name)]
     provider: prompt_engine::Label,
     /// Print the answer as it is made.
