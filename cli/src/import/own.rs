@@ -110,36 +110,28 @@ pub(super) async fn run(mut file: OwnFile, context: &Context) -> Result<(), Fail
         say(sentence(&printable(&file.name), done.read))?;
         say(news(&done))?;
     }
-    if done.other_prices > 0 {
-        note(format_args!(
-            "{} left out: they would overlap with those of this store",
-            count(done.other_prices, "price")
-        ));
-    }
-    if done.other_costs > 0 {
-        note(format_args!(
-            "{} left alone: they were changed in another way here",
-            count(done.other_costs, "cost")
-        ));
-    }
-    if done.other_pruned > 0 {
-        note(format_args!(
-            "{} of pruned records left out: what this store has of the same adds up to something else",
-            count(done.other_pruned, "sum")
-        ));
-    }
-    if done.unpruned > 0 {
-        note(format_args!(
-            "{} of pruned records left out: this store was not pruned up to then; once it is, import \
-             again",
-            count(done.unpruned, "sum")
-        ));
-    }
-    if done.before_horizon > 0 {
-        note(format_args!(
-            "{} left out: this store takes nothing from before its raw horizon",
-            count(done.before_horizon, "record")
-        ));
+    for (left, what, why) in [
+        (done.other_prices, "price", "left out: they would overlap with those of this store"),
+        (done.other_costs, "cost", "left alone: they were changed in another way here"),
+        (
+            done.other_pruned,
+            "sum",
+            "of pruned records left out: what this store has of the same adds up to something else",
+        ),
+        (
+            done.unpruned,
+            "sum",
+            "of pruned records left out: this store was not pruned up to then; once it is, import again",
+        ),
+        (
+            done.before_horizon,
+            "record",
+            "left out: this store takes nothing from before its raw horizon",
+        ),
+    ] {
+        if left > 0 {
+            note(format_args!("{} {why}", count(left, what)));
+        }
     }
     if done.complete {
         return Ok(());
