@@ -323,7 +323,7 @@ fn describe(of: &LlmExecution, cost: Cost) -> String {
             MissingRate => format!(
                 "unknown (the prices of {name} lack a rate for its tokens, its service tier or its time)"
             ),
-            NoUsage if matches!(of.status, Status::Success | Status::Pending) => {
+            NoUsage if of.status == Status::Success => {
                 "unknown (the provider reported no tokens)".to_owned()
             }
             NoUsage => "unknown (the call ended without a count of its tokens)".to_owned(),

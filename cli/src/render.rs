@@ -3,7 +3,7 @@
 
 use clap::Args;
 use owo_colors::OwoColorize;
-use prompt_engine::{Label, Parameter, Params, PromptEngine, RenderedPrompt, Slug};
+use prompt_engine::{Label, Parameter, Params, PromptEngine, PromptVersion, RenderedPrompt, Slug};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
@@ -168,7 +168,9 @@ pub(crate) fn parse_name(text: &str) -> Result<Label, String> {
 
 pub(crate) fn parse_temperature(text: &str) -> Result<f64, String> {
     let number = text.parse().ok();
-    number.filter(|number| (0.0..=2.0).contains(number)).ok_or("give 0 to 2".to_owned())
+    number
+        .filter(|number| PromptVersion::TEMPERATURES.contains(number))
+        .ok_or("give 0 to 2".to_owned())
 }
 
 pub(crate) fn parse_var(text: &str) -> Result<(String, String), String> {

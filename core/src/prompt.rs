@@ -2,6 +2,7 @@
 //! Invariant: a [`PromptVersion`] never changes; what would change it makes the next one.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -158,6 +159,8 @@ pub struct PromptVersion {
 impl PromptVersion {
     /// The most bytes that the content, and the system message, may have.
     pub const MAX_TEXT_BYTES: usize = 16 * 1024 * 1024;
+    /// The temperatures that a version may have.
+    pub const TEMPERATURES: RangeInclusive<f64> = 0.0..=2.0;
 
     /// Checks all rules that one version can be checked for by itself.
     ///
@@ -179,7 +182,7 @@ impl PromptVersion {
                 )));
             }
         }
-        if let Some(temperature) = self.temperature.filter(|t| !(0.0..=2.0).contains(t)) {
+        if let Some(temperature) = self.temperature.filter(|t| !Self::TEMPERATURES.contains(t)) {
             return Err(Error::invalid(format!(
                 "the temperature {temperature} of version {number} is not within 0 to 2"
             )));

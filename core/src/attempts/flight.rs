@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::engine::{Call, Finished, Measured, RecordedCall, RenderedPrompt, extend};
 use crate::id::ExecutionId;
 use crate::listeners::tell;
-use crate::llm::{ChatReply, ChatRequest, LlmError};
+use crate::llm::{ChatReply, ChatRequest, LlmError, StreamEvent};
 use crate::tokens::TokenCounts;
 
 /// One physical call to a model that has ended, however it did.
@@ -111,14 +111,20 @@ impl Flight {
         self.call.as_ref().map_or_else(tracing::Span::none, |call| call.span().clone())
     }
 
-    pub(super) fn accepted(&mut self, http_status: Option<u16>, request_id: Option<&str>) {
-        self.heard.http_status = http_status;
-        self.heard.request_id = request_id.map(str::to_owned);
-    }
-
-    pub(super) fn started(&mut self, model: Option<&str>) {
-        if let Some(call) = &mut self.call {
-            call.started(model);
+    /// Notes what an event tells beside the answer.
+    pub(super) fn hear(&mut self, event: &StreamEvent) {
+        match event {
+            StreamEvent::Accepted { http_status, request_id } => {
+                self.heard.http_status = *http_status;
+                self.heard.request_id.clone_from(request_id);
+            }
+            StreamEvent::Started { model, .. } => {
+                if let Some(call) = &mut self.call {
+                    call.started(model.as_deref());
+                }
+            }
+            StreamEvent::Usage(tokens) => self.heard.used = Some(*tokens),
+            StreamEvent::Token | StreamEvent::Text(_) | StreamEvent::End(_) => {}
         }
     }
 
@@ -128,10 +134,6 @@ impl Flight {
         if let Some(call) = &mut self.call {
             call.saw(text);
         }
-    }
-
-    pub(super) fn used(&mut self, tokens: TokenCounts) {
-        self.heard.used = Some(tokens);
     }
 
     /// The same error with what was heard before it.

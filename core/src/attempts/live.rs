@@ -110,7 +110,8 @@ impl Live {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(broken())) };
         let item = match self.flight.span().in_scope(|| stream.poll_next_unpin(cx)) {
             Poll::Ready(Some(Ok(event))) if !matches!(event, StreamEvent::End(_)) => {
-                self.hear(&event);
+                // It counts however late it is.
+                self.flight.hear(&event);
                 self.limits.passed().map_or(Ok(event), Err)
             }
             Poll::Ready(item) => item.unwrap_or_else(|| Err(broken())),
@@ -125,18 +126,6 @@ impl Live {
             _ => {}
         }
         Poll::Ready(item)
-    }
-
-    /// Notes what an event tells beside the answer, which counts however late it is.
-    fn hear(&mut self, event: &StreamEvent) {
-        match event {
-            StreamEvent::Accepted { http_status, request_id } => {
-                self.flight.accepted(*http_status, request_id.as_deref());
-            }
-            StreamEvent::Started { model, .. } => self.flight.started(model.as_deref()),
-            StreamEvent::Usage(tokens) => self.flight.used(*tokens),
-            StreamEvent::Token | StreamEvent::Text(_) | StreamEvent::End(_) => {}
-        }
     }
 
     /// Ends the call; the last item is given once its record is handed over.
