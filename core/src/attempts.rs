@@ -10,11 +10,11 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt, stream};
+use futures::FutureExt;
 use tracing::Instrument;
 
 use crate::engine::RecordedCall;
-use crate::llm::{ChatRequest, ChatStream, LlmClient, LlmError, StreamEvent};
+use crate::llm::{ChatRequest, ChatStream, LlmClient, LlmError};
 use crate::retry::RetryPolicy;
 use crate::status::ErrorCategory;
 
@@ -91,7 +91,7 @@ impl Attempts<'_> {
         }
     }
 
-    /// One physical call, up to its first token where it is streamed.
+    /// One physical call, up to its first token; a whole answer has none before its end.
     async fn once(
         &mut self,
         target: Target<'_>,
@@ -118,10 +118,8 @@ impl Attempts<'_> {
                 return Err(error);
             }
         };
-        let mut live = Live::new(flight, stream, &self.limits);
-        if self.way == Way::Streamed
-            && let Err(error) = live.first_token(&first, &self.limits).await
-        {
+        let mut live = Live::new(flight, stream);
+        if let Err(error) = live.first_token(&first, &self.limits).await {
             self.calls.extend(live.into_call());
             return Err(error);
         }
@@ -136,10 +134,7 @@ async fn open(
 ) -> Result<ChatStream, LlmError> {
     match way {
         Way::Streamed => client.stream(request).await,
-        Way::Whole => {
-            let reply = client.chat(request).await?;
-            Ok(stream::iter([Ok(StreamEvent::End(Box::new(reply)))]).boxed())
-        }
+        Way::Whole => client.chat_events(request).await,
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream, StreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -38,6 +38,14 @@ pub trait LlmClient: fmt::Debug + Send + Sync + 'static {
 
     /// Sends the request and returns the reply as it is made.
     async fn stream(&self, request: &ChatRequest) -> Result<ChatStream, LlmError>;
+
+    /// [`LlmClient::chat`] in two steps: [`StreamEvent::Accepted`] when the server took the request,
+    /// and [`StreamEvent::End`] with the whole reply. Who records calls asks in this way, so that one
+    /// that is given up between the two is known to have been taken. By default there is only the end.
+    async fn chat_events(&self, request: &ChatRequest) -> Result<ChatStream, LlmError> {
+        let reply = self.chat(request).await?;
+        Ok(stream::iter([Ok(StreamEvent::End(Box::new(reply)))]).boxed())
+    }
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -53,6 +61,10 @@ impl<C: LlmClient + ?Sized> LlmClient for Arc<C> {
 
     async fn stream(&self, request: &ChatRequest) -> Result<ChatStream, LlmError> {
         (**self).stream(request).await
+    }
+
+    async fn chat_events(&self, request: &ChatRequest) -> Result<ChatStream, LlmError> {
+        (**self).chat_events(request).await
     }
 }
 

@@ -115,6 +115,10 @@ impl<A: Api> LlmClient for ModelClient<A> {
     async fn stream(&self, request: &ChatRequest) -> Result<ChatStream, LlmError> {
         self.connection.stream::<A>(request).await
     }
+
+    async fn chat_events(&self, request: &ChatRequest) -> Result<ChatStream, LlmError> {
+        self.connection.chat_events::<A>(request).await
+    }
 }
 
 impl<A: Api> fmt::Debug for ModelClient<A> {

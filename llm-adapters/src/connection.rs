@@ -13,8 +13,9 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use futures::StreamExt;
-use prompt_engine_core::{ChatReply, ChatRequest, ChatStream, LlmError, TokenCounts};
+use futures::stream::once;
+use futures::{StreamExt, TryFutureExt, future};
+use prompt_engine_core::{ChatReply, ChatRequest, ChatStream, LlmError, StreamEvent, TokenCounts};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -79,6 +80,15 @@ pub(crate) fn read<A: Api>(body: &str, head: &Head) -> Result<ChatReply, LlmErro
     Err(error::paid(failed, A::tokens(&value)))
 }
 
+/// The whole reply in `answer`.
+async fn whole<A: Api>(mut answer: Answer, limits: Limits) -> Result<ChatReply, LlmError> {
+    let reply = match limits.hold(answer.text()).await.flatten() {
+        Ok(text) => read::<A>(&text, &answer.head),
+        Err(error) => Err(error),
+    };
+    reply.map_err(|error| answer.head.mark(error))
+}
+
 pub(crate) struct Connection {
     pub(crate) endpoint: Box<dyn Endpoint>,
     pub(crate) provider: String,
@@ -113,12 +123,19 @@ impl Connection {
     /// The whole reply.
     pub(crate) async fn chat<A: Api>(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
         let limits = Limits::new(self.timeout, None);
-        let mut answer = self.send::<A>(request, Delivery::Whole, limits).await?;
-        let reply = match limits.hold(answer.text()).await.flatten() {
-            Ok(text) => read::<A>(&text, &answer.head),
-            Err(error) => Err(error),
-        };
-        reply.map_err(|error| answer.head.mark(error))
+        whole::<A>(self.send::<A>(request, Delivery::Whole, limits).await?, limits).await
+    }
+
+    /// The whole reply, and before it that the server took the request.
+    pub(crate) async fn chat_events<A: Api>(
+        &self,
+        request: &ChatRequest,
+    ) -> Result<ChatStream, LlmError> {
+        let limits = Limits::new(self.timeout, None);
+        let answer = self.send::<A>(request, Delivery::Whole, limits).await?;
+        let accepted = future::ready(Ok(answer.head.accepted()));
+        let end = whole::<A>(answer, limits).map_ok(|reply| StreamEvent::End(Box::new(reply)));
+        Ok(once(accepted).chain(once(end)).boxed())
     }
 
     /// The reply as it is made.

@@ -1,6 +1,7 @@
 //! Calls to Anthropic and Gemini from the request to what was paid, against servers on loopback.
 
 use std::convert::Infallible;
+use std::future::IntoFuture;
 use std::time::Duration;
 
 use axum::Router;
@@ -8,8 +9,9 @@ use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use futures::StreamExt;
+use futures::future::join_all;
 use prompt_engine::{
-    Cost, ErrorCategory, LlmExecution, PromptEngine, Status, UnpricedReason, params,
+    Cost, ErrorCategory, LlmExecution, PromptEngine, RecordQuery, Status, UnpricedReason, params,
 };
 use prompt_engine_llm::Provider;
 use serde_json::json;
@@ -114,6 +116,42 @@ async fn a_stream_that_does_not_end_keeps_what_was_told_and_is_not_priced_for_it
             (&json!("req_1"), &json!(1000))
         );
     }
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_is_given_up_after_its_head_keeps_what_the_head_told() {
+    let url = serve_each(|| {
+        let begun = futures::stream::iter([Ok::<_, Infallible>("{")]);
+        let body = Body::from_stream(begun.chain(futures::stream::pending()));
+        ([("content-type", "application/json"), ("x-request-id", "req_1")], body)
+    })
+    .await;
+    let engine = engine().await;
+    let rendered = engine.render("greet", params! { "name" => "A" }).await.unwrap();
+    let soon = Duration::from_secs(2);
+    let (engine, rendered, url) = (&engine, &rendered, url.as_str());
+    let providers = ["openai", "openai-responses", "anthropic", "gemini"];
+    join_all(providers.map(|provider| async move {
+        let provider: Provider = provider.parse().unwrap();
+        let client = provider.client("key".into(), Some(url)).unwrap();
+        let call = || rendered.execute_with(&client).model("m");
+        let late = call().timeout(soon);
+        let dropped = tokio::time::timeout(soon, call().into_future());
+        let (late, dropped) = tokio::join!(late.into_future(), dropped);
+        assert_eq!(late.unwrap_err().error().metadata(), &json!({"request_id": "req_1"}));
+        assert!(dropped.is_err());
+    }))
+    .await;
+
+    engine.flush().await;
+    let query = RecordQuery { payloads: true, ..RecordQuery::default() };
+    let stored = engine.store().list_executions(&query).await.unwrap().items;
+    for call in &stored {
+        let told = &call.payload.as_ref().unwrap().response_metadata["request_id"];
+        assert_eq!((call.http_status, told), (Some(200), &json!("req_1")), "{call:?}");
+    }
+    let ended = |status| stored.iter().filter(|call| call.status == status).count();
+    assert_eq!((ended(Status::Timeout), ended(Status::Cancelled)), (4, 4));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures::future::BoxFuture;
-use futures::{FutureExt, Stream, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt};
 
 use super::flight::Flight;
 use super::limits::Limits;
@@ -23,7 +23,7 @@ pub(crate) struct Live {
     flight: Flight,
     /// Taken when the call has ended.
     stream: Option<ChatStream>,
-    /// Events that were read while the first token was waited for.
+    /// Events that were read while the first token was waited for; maybe the end.
     ahead: VecDeque<StreamEvent>,
     limits: Limits,
     /// Ends when one of `limits` is reached; made when it is first waited for.
@@ -33,12 +33,12 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(flight: Flight, stream: ChatStream, limits: &Limits) -> Self {
+    pub(super) fn new(flight: Flight, stream: ChatStream) -> Self {
         Self {
             flight,
             stream: Some(stream),
             ahead: VecDeque::new(),
-            limits: limits.clone(),
+            limits: Limits::default(),
             limit: None,
             settling: None,
             call: None,
@@ -73,15 +73,11 @@ impl Live {
         self.limit_by(first);
         loop {
             match poll_fn(|cx| self.poll_event(cx)).await {
-                Ok(StreamEvent::End(reply)) => {
-                    // Put back: whoever reads the end ends the call.
-                    self.stream = Some(stream::iter([Ok(StreamEvent::End(reply))]).boxed());
-                    break;
-                }
                 Ok(event) => {
-                    let token = matches!(event, StreamEvent::Token | StreamEvent::Text(_));
+                    use StreamEvent::{End, Text, Token};
+                    let there = matches!(event, Token | Text(_) | End(_));
                     self.ahead.push_back(event);
-                    if token {
+                    if there {
                         break;
                     }
                 }
@@ -109,10 +105,14 @@ impl Live {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(broken())) };
         let item = match self.flight.span().in_scope(|| stream.poll_next_unpin(cx)) {
-            Poll::Ready(Some(Ok(event))) if !matches!(event, StreamEvent::End(_)) => {
+            Poll::Ready(Some(Ok(event))) => {
                 // It counts however late it is.
                 self.flight.hear(&event);
-                self.limits.passed().map_or(Ok(event), Err)
+                match event {
+                    // What a whole answer consists of.
+                    StreamEvent::Accepted { .. } | StreamEvent::End(_) => Ok(event),
+                    _ => self.limits.passed().map_or(Ok(event), Err),
+                }
             }
             Poll::Ready(item) => item.unwrap_or_else(|| Err(broken())),
             Poll::Pending => {
@@ -148,9 +148,6 @@ impl Stream for Live {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         let this = &mut *self;
         loop {
-            if let Some(event) = this.ahead.pop_front() {
-                return Poll::Ready(Some(Ok(event)));
-            }
             if let Some((settled, _)) = &mut this.settling {
                 this.call = ready!(settled.poll_unpin(cx));
                 return Poll::Ready(this.settling.take().map(|(_, item)| item));
@@ -158,7 +155,11 @@ impl Stream for Live {
             if this.stream.is_none() {
                 return Poll::Ready(None);
             }
-            match ready!(this.poll_event(cx)) {
+            let item = match this.ahead.pop_front() {
+                Some(event) => Ok(event),
+                None => ready!(this.poll_event(cx)),
+            };
+            match item {
                 Ok(StreamEvent::End(reply)) => this.end(Ok(reply)),
                 Err(error) => this.end(Err(error)),
                 event => return Poll::Ready(Some(event)),

@@ -32,6 +32,8 @@ pub(crate) struct Blocks {
     blocks: Vec<(u64, Block)>,
     /// Whether a last frame came.
     stopped: bool,
+    /// Whether a stream said what its answer used; its start only says what was used by then.
+    counted: bool,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,9 @@ impl Frames for Blocks {
                 if let Some(delta) = value.get("delta") {
                     self.stop(delta);
                 }
-                self.facts.note_usage(value.get("usage"), tokens);
+                let usage = value.get("usage");
+                self.counted |= usage.is_some_and(|used| count(used, "/output_tokens").is_some());
+                self.facts.note_usage(usage, tokens);
             }
             "message_stop" => {
                 self.stopped = true;
@@ -84,7 +88,12 @@ impl Frames for Blocks {
 
     fn finish(&mut self, _: End, head: &Head) -> Option<ChatReply> {
         let whole = self.stopped || self.facts.finish_reason.is_some();
-        whole.then(|| std::mem::take(self).reply(head))
+        whole.then(|| {
+            if !self.counted {
+                self.facts.tokens = None;
+            }
+            std::mem::take(self).reply(head)
+        })
     }
 }
 
@@ -287,6 +296,28 @@ mod tests {
         assert_eq!(reply.content.as_deref(), Some("Let me see."));
         let kept = json!([first, text, second, {"type": "tool_use"}]).to_string();
         assert_eq!(reply.tool_calls[0].signature, Some(kept));
+    }
+
+    #[test]
+    fn what_a_stream_used_at_its_start_is_not_what_its_answer_used() {
+        for (at_the_end, output) in [
+            (json!({"output_tokens": 9}), Some(9)),
+            (json!({"input_tokens": 3}), None),
+            (Value::Null, None),
+        ] {
+            let mut streamed = Blocks::default();
+            for frame in [
+                json!({"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}),
+                json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": at_the_end}),
+            ] {
+                let name = text(&frame, "type").expect("a name");
+                let frame = Frame { name, raw: "", value: &frame };
+                streamed.take(&frame, &Head::default()).expect("a frame");
+            }
+            let reply = streamed.finish(End::Closed, &Head::default()).expect("a reply");
+            assert_eq!(reply.tokens.map(|tokens| tokens.output), output);
+            assert_eq!(reply.metadata["usage"]["input_tokens"], 3);
+        }
     }
 
     #[test]

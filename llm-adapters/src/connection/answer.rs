@@ -1,6 +1,6 @@
 //! An answer whose body is not yet read, and what came with it.
 
-use prompt_engine_core::LlmError;
+use prompt_engine_core::{LlmError, StreamEvent};
 use reqwest::Response;
 use reqwest::header::HeaderMap;
 use serde_json::json;
@@ -31,6 +31,11 @@ impl Head {
     pub(crate) fn request_id(&self) -> Option<String> {
         let id = REQUEST_ID.iter().find_map(|name| self.header(name))?;
         Some(self.redactor.text(id))
+    }
+
+    /// What there is to tell of the answer before its body.
+    pub(crate) fn accepted(&self) -> StreamEvent {
+        StreamEvent::Accepted { http_status: Some(self.status), request_id: self.request_id() }
     }
 
     /// The same error with the status, unless it has one, and the id of the request, unless it has

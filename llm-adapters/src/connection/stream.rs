@@ -65,10 +65,7 @@ pub(crate) fn events<A: Api>(
     answer: Answer,
     limits: Limits,
 ) -> impl Stream<Item = Result<StreamEvent, LlmError>> + Send + 'static {
-    let accepted = StreamEvent::Accepted {
-        http_status: Some(answer.head.status),
-        request_id: answer.head.request_id(),
-    };
+    let accepted = answer.head.accepted();
     let reader = Reader::<A> {
         answer: Some(answer),
         limits,
