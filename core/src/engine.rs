@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 
 pub use builder::EngineBuilder;
 pub use call::RecordedCall;
-pub(crate) use call::{Call, Finished, Measured};
+pub(crate) use call::{Call, Finished, Measured, Settling};
 pub use execute::{Execute, ExecuteError, Executed, Executor};
 pub use observe::{
     ExecutionHandle, ExecutionLog, ExecutionOutcome, ObservabilityService, UsageHandle, UsageLog,

@@ -1,6 +1,7 @@
 //! When a call that failed is made again, and how long to wait before. Pure: no clock, no chance.
 //! Invariant: no wait is longer than the longest one that the policy allows.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::llm::LlmError;
@@ -38,7 +39,7 @@ pub struct RetryPolicy {
     factor: u32,
     max_delay: Duration,
     jitter_percent: u8,
-    categories: Vec<ErrorCategory>,
+    categories: Cow<'static, [ErrorCategory]>,
 }
 
 impl Default for RetryPolicy {
@@ -50,7 +51,7 @@ impl Default for RetryPolicy {
             factor: 2,
             max_delay: Duration::from_secs(30),
             jitter_percent: 50,
-            categories: vec![RateLimit, Overloaded, Server, Network, Timeout],
+            categories: Cow::Borrowed(&[RateLimit, Overloaded, Server, Network, Timeout]),
         }
     }
 }

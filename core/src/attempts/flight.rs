@@ -6,11 +6,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use crate::engine::{Call, Finished, Measured, RecordedCall, RenderedPrompt, extend};
+use crate::engine::{Call, Finished, Measured, RenderedPrompt, Settling, extend};
 use crate::id::ExecutionId;
+use crate::label::Label;
 use crate::listeners::tell;
 use crate::llm::{ChatReply, ChatRequest, LlmError, StreamEvent};
 use crate::tokens::TokenCounts;
@@ -77,7 +79,7 @@ struct Heard {
 
 struct Told {
     listeners: Arc<[AttemptListener]>,
-    provider: String,
+    provider: Label,
     request: Arc<ChatRequest>,
     turn: u32,
     number: u32,
@@ -91,13 +93,14 @@ impl Flight {
     ) -> Self {
         let id = ExecutionId::new();
         let Departure { provider, request, turn, number } = departure;
+        let provider = Label::lossy(provider);
         let call = match recording {
             Some(Recording { rendered, metadata }) => {
-                Some(rendered.begin(id, provider, Arc::clone(&request), metadata.clone()).await)
+                let (provider, request) = (provider.clone(), Arc::clone(&request));
+                Some(rendered.begin(id, provider, request, metadata.clone()).await)
             }
             None => None,
         };
-        let provider = provider.to_owned();
         let told = Told { listeners, provider, request, turn, number };
         let (started, heard) = (Instant::now(), Heard::default());
         Self { id, call, told: Some(told), started, first_token: None, heard }
@@ -142,16 +145,13 @@ impl Flight {
     }
 
     /// Ends the call; what this returns hands its record over.
-    pub(super) fn end(
-        &mut self,
-        outcome: Result<&ChatReply, &LlmError>,
-    ) -> impl Future<Output = Option<RecordedCall>> + Send + use<> {
+    pub(super) fn end(&mut self, outcome: Result<&ChatReply, &LlmError>) -> OptionFuture<Settling> {
         self.tell(outcome);
         let finished = self.call.as_mut().and_then(|call| match outcome {
             Ok(reply) => call.succeed(reply, Measured::default()),
             Err(error) => call.fail(error, Measured::default()),
         });
-        settled(finished)
+        finished.map(Finished::settle).into()
     }
 
     fn tell(&mut self, outcome: Result<&ChatReply, &LlmError>) {
@@ -169,10 +169,6 @@ impl Flight {
         };
         tell(&told.listeners, "on_attempt", |listener| listener(&attempt));
     }
-}
-
-async fn settled(finished: Option<Finished>) -> Option<RecordedCall> {
-    Some(finished?.settle().await)
 }
 
 impl Heard {

@@ -7,12 +7,12 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, OptionFuture};
 use futures::{FutureExt, Stream, StreamExt};
 
 use super::flight::Flight;
 use super::limits::Limits;
-use crate::engine::RecordedCall;
+use crate::engine::{RecordedCall, Settling};
 use crate::id::ExecutionId;
 use crate::llm::{ChatReply, ChatStream, LlmError, StreamEvent};
 use crate::status::ErrorCategory;
@@ -28,7 +28,7 @@ pub(crate) struct Live {
     limits: Limits,
     /// Ends when one of `limits` is reached; made when it is first waited for.
     limit: Option<BoxFuture<'static, LlmError>>,
-    settling: Option<(BoxFuture<'static, Option<RecordedCall>>, Item)>,
+    settling: Option<(OptionFuture<Settling>, Item)>,
     call: Option<RecordedCall>,
 }
 
@@ -134,7 +134,7 @@ impl Live {
         self.stream = None;
         self.ahead.clear();
         let settled = self.flight.end(outcome.as_deref());
-        self.settling = Some((settled.boxed(), outcome.map(StreamEvent::End)));
+        self.settling = Some((settled, outcome.map(StreamEvent::End)));
     }
 }
 

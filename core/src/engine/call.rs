@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, Either, Ready, ready};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
@@ -238,17 +240,30 @@ impl Call {
     }
 }
 
+/// A record on its way: it is boxed only where somebody has to wait for it.
+pub(crate) type Settling = Either<Ready<RecordedCall>, BoxFuture<'static, RecordedCall>>;
+
 impl Finished {
     /// Hands the record over; where the engine is durable, waits for its commit.
-    pub(crate) async fn settle(self) -> RecordedCall {
-        let record = Record::Execution(self.execution.clone());
-        let recorded = match self.place {
-            // It found no place when it was sent: there may be room by now.
-            Err(_) => self.engine.inner.recorder.record(record).await,
-            Ok(place) if self.engine.inner.durable => place.finish_durable(record).await,
-            Ok(place) => place.finish(record),
-        };
-        RecordedCall { execution: self.execution, recorded }
+    pub(crate) fn settle(self) -> Settling {
+        let Self { engine, execution, place } = self;
+        let record = Record::Execution(execution.clone());
+        match place {
+            Ok(place) if !engine.inner.durable => {
+                Either::Left(ready(RecordedCall { execution, recorded: place.finish(record) }))
+            }
+            place => Either::Right(
+                async move {
+                    let recorded = match place {
+                        Ok(place) => place.finish_durable(record).await,
+                        // It found no place when it was sent: there may be room by now.
+                        Err(_) => engine.inner.recorder.record(record).await,
+                    };
+                    RecordedCall { execution, recorded }
+                }
+                .boxed(),
+            ),
+        }
     }
 
     /// Hands the record over without waiting.

@@ -341,12 +341,11 @@ impl RenderedPrompt {
     pub(crate) async fn begin(
         &self,
         id: ExecutionId,
-        provider: &str,
+        provider: Label,
         request: Arc<ChatRequest>,
         metadata: Map<String, Value>,
     ) -> Call {
-        let (usage, provider) = (self.usage_id, Label::lossy(provider));
         let attribution = self.attribution.clone();
-        Call::begin(&self.engine, id, usage, attribution, provider, request, metadata).await
+        Call::begin(&self.engine, id, self.usage_id, attribution, provider, request, metadata).await
     }
 }
