@@ -55,6 +55,7 @@ async fn fill(store: &dyn Store) {
                 2 => revisions.push(CostRevision {
                     id: execution.id,
                     expected: execution.cost.unwrap(),
+                    past: None,
                     new: testkit::reported(i128::from(n)),
                     priced_model: None,
                     at: testkit::at(n),

@@ -291,6 +291,7 @@ macro_rules! conformance_suite {
                 sums_follow_a_revision,
                 of_racing_revisers_exactly_one_wins_each_execution,
                 replaced_costs_are_kept_oldest_first,
+                revisions_that_count_past_costs_are_made_once,
                 past_costs_of_many_come_one_list_each,
                 past_costs_go_with_their_execution,
             }

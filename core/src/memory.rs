@@ -321,8 +321,12 @@ impl RecordStore for MemoryStore {
                 outcomes.push(Revised::NotFound);
                 continue;
             };
+            let before = state.past_costs.get(&revision.id).map_or(0, Vec::len)
+                + past.iter().filter(|(id, _)| *id == revision.id).count();
             // A pending execution has no cost, so it never has the expected one.
-            if stored.cost != Some(revision.expected) {
+            if stored.cost != Some(revision.expected)
+                || revision.past.is_some_and(|past| past != before as u64)
+            {
                 outcomes.push(Revised::Mismatch);
                 continue;
             }

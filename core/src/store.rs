@@ -194,6 +194,9 @@ pub struct CostRevision {
     pub id: ExecutionId,
     /// The cost it must still have.
     pub expected: Cost,
+    /// How many costs it must have had before; however many where absent. For who changes a cost back
+    /// and forth: that it has the expected one does not say then how far somebody else has come.
+    pub past: Option<u64>,
     /// The cost it gets.
     pub new: Cost,
     /// The model whose price the new cost was taken from.

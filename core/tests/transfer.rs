@@ -66,6 +66,7 @@ async fn full() -> (Arc<dyn Store>, Vec<Record>) {
             let revision = CostRevision {
                 id: execution.id,
                 expected: pair[0],
+                past: None,
                 new: pair[1],
                 priced_model: (n % 3 > 0).then(|| label("revised")),
                 at: at(90_000),
@@ -169,8 +170,14 @@ async fn a_later_export_brings_what_is_new() {
             Some(expected) => {
                 let new = testkit::reported(11);
                 let priced_model = None;
-                let revision =
-                    CostRevision { id: stored.id, expected, new, priced_model, at: at(99_000) };
+                let revision = CostRevision {
+                    id: stored.id,
+                    expected,
+                    past: None,
+                    new,
+                    priced_model,
+                    at: at(99_000),
+                };
                 from.revise_costs(&[revision]).await.unwrap();
             }
         }
@@ -316,6 +323,7 @@ async fn costs_that_were_changed_otherwise_here_stay_and_are_counted() {
     let revise = |amount| CostRevision {
         id: execution.id,
         expected: execution.cost.unwrap(),
+        past: None,
         new: testkit::reported(amount),
         priced_model: None,
         at: at(1),

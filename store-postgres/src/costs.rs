@@ -59,6 +59,8 @@ ORDER BY r.id, r.number";
 /// An execution whose row is locked.
 struct Locked {
     call: LlmExecution,
+    /// How many costs it had before.
+    past: i64,
     changed: bool,
 }
 
@@ -89,15 +91,15 @@ pub(crate) async fn revise(
     look: bool,
 ) -> Outcome<Revising> {
     let mut locked = lock(conn, revisions).await?;
-    let (mut past, mut kept) = (Vec::new(), Kept::default());
+    let (mut replaced, mut kept) = (Vec::new(), Kept::default());
     let mut outcomes = Vec::with_capacity(revisions.len());
-    for CostRevision { id, expected, new, priced_model, at } in revisions {
-        let Some(Locked { call, changed }) = locked.get_mut(&id.to_bytes()) else {
+    for CostRevision { id, expected, past, new, priced_model, at } in revisions {
+        let Some(Locked { call, past: before, changed }) = locked.get_mut(&id.to_bytes()) else {
             outcomes.push(Revised::NotFound);
             continue;
         };
         // A pending one has no cost, so it never has the expected one.
-        if call.cost != Some(*expected) {
+        if call.cost != Some(*expected) || past.is_some_and(|past| past != before.cast_unsigned()) {
             outcomes.push(Revised::Mismatch);
             continue;
         }
@@ -107,10 +109,11 @@ pub(crate) async fn revise(
             ))));
         }
         kept.recost(call, new);
-        past.push(Past {
+        *before += 1;
+        replaced.push(Past {
             created_at: call.created_at,
             id: Uuid::from_bytes(id.to_bytes()),
-            number: 0,
+            number: *before,
             replaced_at: *at,
             cost: CostRow::new(call.cost.as_ref()),
             priced_model: call.priced_model.take(),
@@ -122,11 +125,10 @@ pub(crate) async fn revise(
     }
     let kept = kept.finish();
     let mut waiting = None;
-    if !past.is_empty() {
+    if !replaced.is_empty() {
         locked.retain(|_, locked| locked.changed);
         change(conn, &locked).await?;
-        number(conn, &locked, &mut past).await?;
-        let found = keep(conn, &past, &kept, look).await?;
+        let found = keep(conn, &replaced, &kept, look).await?;
         waiting = look.then(|| found.unwrap_or(0).cast_unsigned());
     }
     Ok(Revising { outcomes, changes: kept.len(), waiting })
@@ -137,11 +139,22 @@ async fn lock(
     revisions: &[CostRevision],
 ) -> Outcome<BTreeMap<[u8; 16], Locked>> {
     let ids = revisions.iter().map(|revision| Uuid::from_bytes(revision.id.to_bytes()));
-    let rows = query(LOCK).bind(ids.bind_iter()).fetch_all(conn).await?;
+    let rows = query(LOCK).bind(ids.bind_iter()).fetch_all(&mut *conn).await?;
     let mut locked = BTreeMap::new();
     for row in &rows {
         let call = execution(row)?;
-        locked.insert(call.id.to_bytes(), Locked { call, changed: false });
+        locked.insert(call.id.to_bytes(), Locked { call, past: 0, changed: false });
+    }
+    let calls = || locked.values().map(|locked| &locked.call);
+    let counted = query(COUNT_PAST)
+        .bind(calls().map(|call| Moment(call.created_at)).bind_iter())
+        .bind(calls().map(|call| Uuid::from_bytes(call.id.to_bytes())).bind_iter())
+        .fetch_all(conn)
+        .await?;
+    for row in &counted {
+        if let Some(locked) = locked.get_mut(id(row, 0)?.as_slice()) {
+            locked.past = get(row, 1)?;
+        }
     }
     Ok(locked)
 }
@@ -158,29 +171,6 @@ async fn change(conn: &mut PgConnection, calls: &BTreeMap<[u8; 16], Locked>) -> 
         .bind(calls.values().map(|locked| locked.call.priced_model.as_deref()).bind_iter())
         .execute(conn)
         .await?;
-    Ok(())
-}
-
-/// Numbers `past` costs from behind those that are kept already.
-async fn number(
-    conn: &mut PgConnection,
-    calls: &BTreeMap<[u8; 16], Locked>,
-    past: &mut [Past],
-) -> Outcome<()> {
-    let rows = query(COUNT_PAST)
-        .bind(calls.values().map(|locked| Moment(locked.call.created_at)).bind_iter())
-        .bind(calls.keys().map(|id| Uuid::from_bytes(*id)).bind_iter())
-        .fetch_all(conn)
-        .await?;
-    let mut last: HashMap<Uuid, i64> = HashMap::new();
-    for row in &rows {
-        last.insert(get(row, 0)?, get(row, 1)?);
-    }
-    for cost in past {
-        let last = last.entry(cost.id).or_default();
-        *last += 1;
-        cost.number = *last;
-    }
     Ok(())
 }
 

@@ -195,6 +195,7 @@ async fn a_fold_starts_by_itself_where_a_lot_waits() {
     let revisions = calls.map(|call| CostRevision {
         id: call.id,
         expected: call.cost.unwrap(),
+        past: None,
         new: unpriced,
         priced_model: None,
         at: at(0),

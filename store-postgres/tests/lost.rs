@@ -129,6 +129,7 @@ async fn work_whose_connection_is_lost_in_the_middle_is_done_again() {
     let revision = CostRevision {
         id: call.id,
         expected: call.cost.unwrap(),
+        past: None,
         new: prompt_engine_core::Cost::LocalCache,
         priced_model: None,
         at: at(50),
@@ -380,6 +381,7 @@ async fn a_change_whose_commit_was_not_answered_is_said_to_be_unknown() {
     let revision = CostRevision {
         id: call.id,
         expected: call.cost.unwrap(),
+        past: None,
         new: prompt_engine_core::Cost::LocalCache,
         priced_model: None,
         at: at(50),

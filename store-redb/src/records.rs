@@ -203,7 +203,7 @@ pub(crate) fn revise_costs(
     let mut past_costs = txn.open_table(PAST_COSTS)?;
     let mut changes = Changes::default();
     let mut outcomes = Vec::with_capacity(revisions.len());
-    for CostRevision { id, expected, new, priced_model, at } in revisions {
+    for CostRevision { id, expected, past, new, priced_model, at } in revisions {
         let id = id.to_bytes();
         let found = ids.get(id)?.map(|at| row_key_of(id, at.value())).transpose()?;
         let Some(row_key) = found else {
@@ -211,8 +211,9 @@ pub(crate) fn revise_costs(
             continue;
         };
         let stored = stored_execution(&rows, row_key, terms)?;
+        let number = number_of_past(&past_costs, row_key)?;
         // A pending execution has no cost, so it never has the expected one.
-        if stored.cost != Some(*expected) {
+        if stored.cost != Some(*expected) || past.is_some_and(|past| past != u64::from(number)) {
             outcomes.push(Revised::Mismatch);
             continue;
         }
@@ -222,8 +223,7 @@ pub(crate) fn revise_costs(
             priced_model: stored.priced_model.clone(),
             replaced_at: *at,
         };
-        let number = number_of_past(&past_costs, row_key)? + 1;
-        past_costs.insert(past_key(row_key, number), &*write_past_cost(&past, terms)?)?;
+        past_costs.insert(past_key(row_key, number + 1), &*write_past_cost(&past, terms)?)?;
         let revised =
             LlmExecution { cost: Some(*new), priced_model: priced_model.clone(), ..stored };
         rows.insert(row_key, &*write_execution(&revised, terms)?)?;

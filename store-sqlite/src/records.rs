@@ -283,15 +283,18 @@ pub(crate) fn revise_costs(
         "INSERT INTO prompt_engine_cost_revisions
              (created_at, id, number, replaced_at, cost_kind, cost_reason, cost_pico, cost_config,
               priced_model)
-         SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5, ?6, ?7, ?8
-         FROM prompt_engine_cost_revisions WHERE created_at = ?1 AND id = ?2",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    let mut count = conn.prepare_cached(
+        "SELECT coalesce(max(number), 0) FROM prompt_engine_cost_revisions
+         WHERE created_at = ? AND id = ?",
     )?;
     // What is read here may not be committed yet, so nobody else may remember it.
     let met = Terms::default();
     let mut reader = TermReader::new(&met, conn);
     let mut changes = Changes::default();
     let mut outcomes = Vec::with_capacity(revisions.len());
-    for CostRevision { id, expected, new, priced_model, at: now } in revisions {
+    for CostRevision { id, expected, past, new, priced_model, at: now } in revisions {
         let id = id.to_bytes();
         let stored = {
             let mut rows = select.query([id])?;
@@ -301,12 +304,14 @@ pub(crate) fn revise_costs(
             outcomes.push(Revised::NotFound);
             continue;
         };
+        let at = stored.created_at.as_micros();
+        let before: i64 = count.query_one(params![at, id], |row| row.get(0))?;
         // A pending execution has no cost, so it never has the expected one.
-        if stored.cost != Some(*expected) {
+        if stored.cost != Some(*expected) || past.is_some_and(|past| past != before.cast_unsigned())
+        {
             outcomes.push(Revised::Mismatch);
             continue;
         }
-        let at = stored.created_at.as_micros();
         let mut key =
             |label: Option<&Label>| label.map(|label| terms.label(Kind::Model, label)).transpose();
         let (stored_model, model) =
@@ -314,7 +319,8 @@ pub(crate) fn revise_costs(
         changes.recost(&stored, new);
         let stored = CostRow::new(Some(expected), terms)?;
         let CostRow { kind, reason, pico, config } = stored;
-        keep.execute(params![at, id, now.as_micros(), kind, reason, pico, config, stored_model])?;
+        let (number, now) = (before + 1, now.as_micros());
+        keep.execute(params![at, id, number, now, kind, reason, pico, config, stored_model])?;
         let new = CostRow::new(Some(new), terms)?;
         update.execute(params![new.kind, new.reason, new.pico, new.config, model, at, id])?;
         outcomes.push(Revised::Changed);

@@ -336,6 +336,7 @@ async fn pruning_leaves_no_payload_behind_and_finds_late_ones() {
         .map(|call| CostRevision {
             id: call.id,
             expected: call.cost.unwrap(),
+            past: None,
             new: Cost::LocalCache,
             priced_model: None,
             at: at(50),
@@ -374,7 +375,8 @@ async fn a_cost_is_revised_only_from_the_expected_one() {
     store.append(&[call.clone().into()]).await.unwrap();
     let new = Cost::unpriced(UnpricedReason::UnknownModel);
     let (id, at) = (call.id, at(9));
-    let revision = |expected| CostRevision { id, expected, new, priced_model: None, at };
+    let revision =
+        |expected| CostRevision { id, expected, past: None, new, priced_model: None, at };
     let first = revision(call.cost.unwrap());
     let outcomes = store.revise_costs(&[first.clone(), first]).await.unwrap();
     assert_eq!(outcomes, [Revised::Changed, Revised::Mismatch]);

@@ -377,7 +377,7 @@ pub async fn sums_follow_finished_and_revised_executions(fx: Fixture) {
                     let priced_model = execution.priced_model.clone();
                     let id = execution.id;
                     let at = execution.created_at;
-                    let revision = CostRevision { id, expected, new, priced_model, at };
+                    let revision = CostRevision { id, expected, past: None, new, priced_model, at };
                     fx.store.revise_costs(&[revision]).await.unwrap();
                     execution.cost = Some(new);
                 } else {

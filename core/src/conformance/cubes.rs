@@ -67,7 +67,7 @@ pub async fn ends_inside_a_quarter_are_exact(fx: Fixture) {
                 Some(expected) if random.rng.u8(..8) == 0 => {
                     let (id, at, new) = (call.id, call.created_at, random.cost());
                     let priced_model = call.priced_model.clone();
-                    let revision = CostRevision { id, expected, new, priced_model, at };
+                    let revision = CostRevision { id, expected, past: None, new, priced_model, at };
                     fx.store.revise_costs(&[revision]).await.unwrap();
                     call.cost = Some(new);
                 }

@@ -195,7 +195,7 @@ impl Run {
             let new = self.random.cost();
             let priced_model = self.random.maybe_label(&["gpt-4o", "claude"]);
             let at = at(self.random.rng.i64(0..1_000));
-            revisions.push(CostRevision { id, expected, new, priced_model, at });
+            revisions.push(CostRevision { id, expected, past: None, new, priced_model, at });
         }
         let found = store.revise_costs(&revisions).await;
         let expected = self.model.revise_costs(&revisions).await;

@@ -18,7 +18,7 @@ async fn past(fx: &Fixture, id: ExecutionId) -> Vec<PastCost> {
 
 fn revision(execution: &LlmExecution, expected: Cost, new: Cost) -> CostRevision {
     let (id, priced_model) = (execution.id, Some(label("revised")));
-    CostRevision { id, expected, new, priced_model, at: at(1_000) }
+    CostRevision { id, expected, past: None, new, priced_model, at: at(1_000) }
 }
 
 /// Nothing to revise is nothing revised.
@@ -130,6 +130,32 @@ pub async fn replaced_costs_are_kept_oldest_first(fx: Fixture) {
     let id = execution.id;
     let fx = fx.reopened().await;
     assert_eq!(past(&fx, id).await, expected);
+}
+
+/// Revisions that count past costs are made once, by however many, also where the cost is back where
+/// it was.
+pub async fn revisions_that_count_past_costs_are_made_once(fx: Fixture) {
+    let (_, execution) = call(at(0));
+    fx.append(&[execution.clone().into()]).await;
+    let first = execution.cost.unwrap();
+    let step = |past, expected, new| CostRevision {
+        past: Some(past),
+        ..revision(&execution, expected, new)
+    };
+    let there_and_back = [step(0, first, reported(1)), step(1, reported(1), first)];
+    let outcomes = join_all((0..8).map(|_| fx.store.revise_costs(&there_and_back))).await;
+    let changed = outcomes.into_iter().filter(|outcome| {
+        let outcome = outcome.as_ref().unwrap();
+        assert!(outcome == &[Revised::Changed; 2] || outcome == &[Revised::Mismatch; 2]);
+        outcome[0] == Revised::Changed
+    });
+    assert_eq!(changed.count(), 1);
+    let costs = |past: Vec<PastCost>| past.into_iter().map(|past| past.cost).collect::<Vec<_>>();
+    assert_eq!(costs(past(&fx, execution.id).await), [first, reported(1)]);
+    for (past, outcome) in [(1, Revised::Mismatch), (3, Revised::Mismatch), (2, Revised::Changed)] {
+        let revisions = [step(past, first, reported(2))];
+        assert_eq!(fx.store.revise_costs(&revisions).await.unwrap(), [outcome]);
+    }
 }
 
 /// The past costs of several executions come as a list each, in the order that was asked for.

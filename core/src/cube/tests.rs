@@ -146,7 +146,7 @@ impl Both {
         let Some(Record::Execution(call)) = self.cubes.records.get_mut(place) else { return };
         let Some(expected) = call.cost else { return };
         let (id, at) = (call.id, call.created_at);
-        let revision = CostRevision { id, expected, new, priced_model: None, at };
+        let revision = CostRevision { id, expected, past: None, new, priced_model: None, at };
         let revised = now(self.oracle.revise_costs(&[revision])).unwrap();
         if revised == [Revised::Changed] {
             let mut changes = Changes::default();

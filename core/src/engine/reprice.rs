@@ -173,5 +173,12 @@ fn revision(book: &PriceBook, execution: &LlmExecution, at: Timestamp) -> Option
     // The same amount from another price is no change.
     let same = (quote.cost.usd(), quote.cost.reason()) == (expected.usd(), expected.reason());
     let (new, priced_model) = (quote.cost, quote.priced_model.cloned());
-    (!same).then_some(CostRevision { id: execution.id, expected, new, priced_model, at })
+    (!same).then_some(CostRevision {
+        id: execution.id,
+        expected,
+        past: None,
+        new,
+        priced_model,
+        at,
+    })
 }

@@ -473,11 +473,15 @@ fn revisions_of<'a>(
 ) -> impl Iterator<Item = CostRevision> + 'a {
     let now = execution.cost.map(|cost| (cost, execution.priced_model.clone()));
     let after = costs.iter().skip(1).map(|next| (next.cost, next.priced_model.clone())).chain(now);
-    costs.iter().zip(after).skip(done).map(|(past, (new, priced_model))| CostRevision {
-        id: execution.id,
-        expected: past.cost,
-        new,
-        priced_model,
-        at: past.replaced_at,
+    (0..).zip(costs).zip(after).skip(done).map(|((number, past), (new, priced_model))| {
+        CostRevision {
+            id: execution.id,
+            expected: past.cost,
+            // Another import may be at it, and a cost may have been there and back.
+            past: Some(number),
+            new,
+            priced_model,
+            at: past.replaced_at,
+        }
     })
 }
