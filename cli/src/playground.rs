@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::interrupt::interrupted;
 use crate::output;
 use crate::render::{parse_temperature, parse_var, saved, values};
-use crate::run::{parse_option, recorded_name};
+use crate::run::{parse_option, parse_seconds, recorded_name};
 use crate::table::{cell, count, number, show, table, whole};
 
 /// What to try.
@@ -51,8 +51,8 @@ pub(crate) struct PlaygroundArgs {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: Option<u32>,
     /// Give a call up after so many seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    timeout: Option<u64>,
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    timeout: Option<Duration>,
     /// A field of the providers' requests, passed on as it is: --option 'seed=7'.
     #[arg(long = "option", value_name = "NAME=JSON", value_parser = parse_option)]
     options: Vec<(String, Value)>,
@@ -154,8 +154,8 @@ async fn attempt(
         render = render.max_tokens(max_tokens);
     }
     let mut playground = PlaygroundExecutor::new();
-    if let Some(seconds) = args.timeout {
-        playground = playground.timeout(Duration::from_secs(seconds));
+    if let Some(timeout) = args.timeout {
+        playground = playground.timeout(timeout);
     }
     for (name, value) in &args.options {
         playground = playground.option(name, value.clone());

@@ -1,5 +1,5 @@
 //! `run`: fill in a prompt, ask a model, and record the call.
-//! Invariant: whatever ends the call, its execution is recorded; its id is said unless it was given up.
+//! Invariant: whatever ends the call, its execution is recorded, and its id is said.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::Args;
 use futures::StreamExt;
 use owo_colors::OwoColorize;
-use prompt_engine::{ExecuteError, LlmExecution, Recorded, StreamEvent};
+use prompt_engine::{
+    ExecuteError, LlmExecution, PromptEngine, RecordQuery, Recorded, StreamEvent, UsageId,
+};
 use serde_json::{Value, json};
 
 use crate::client::client;
@@ -42,8 +44,8 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     stream: bool,
     /// Give the call up after so many seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    timeout: Option<u64>,
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    timeout: Option<Duration>,
     /// A field of the provider's request, passed on as it is: --option 'service_tier="flex"'.
     #[arg(long = "option", value_name = "NAME=JSON", value_parser = parse_option)]
     options: Vec<(String, Value)>,
@@ -63,8 +65,8 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
     let rendered = args.what.render(&engine).await?;
     saved(rendered.recorded())?;
     let mut execute = rendered.execute_with(&client);
-    if let Some(seconds) = args.timeout {
-        execute = execute.timeout(Duration::from_secs(seconds));
+    if let Some(timeout) = args.timeout {
+        execute = execute.timeout(timeout);
     }
     for (name, value) in args.options {
         execute = execute.option(name, value);
@@ -72,13 +74,13 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
     let live = args.stream && !context.json();
     let ended = if args.stream {
         tokio::select! {
-            ended = stream(execute, live) => ended,
+            ended = stream(execute, live) => Some(ended?),
             () = &mut stop => {
                 if live {
                     // Ends the line that the answer was printed on.
                     output::note("");
                 }
-                Err(cancelled())
+                None
             }
         }
     } else {
@@ -92,16 +94,16 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
                     }),
                     Err(error) => failed(&error),
                 }
-            } => ended,
-            () = &mut stop => Err(cancelled()),
+            } => Some(ended?),
+            () = &mut stop => None,
         }
     };
     // Also where the call was given up: what was seen of it is recorded. An answer was paid for, and
     // is printed even if its record is lost.
     let closed = context.close(&engine).await;
     let ended = match ended {
-        Ok(ended) => ended,
-        Err(failure) => return Err(closed.err().unwrap_or(failure)),
+        Some(ended) => ended,
+        None => cancelled(&engine, rendered.usage_id()).await?,
     };
     let id = ended.execution.id;
     if context.json() {
@@ -169,13 +171,22 @@ fn failed(error: &ExecuteError) -> Result<Ended, Failure> {
 fn sentence(error: &prompt_engine::LlmError, execution: &LlmExecution) -> String {
     let http = error.http_status().map_or(String::new(), |status| format!(", HTTP {status}"));
     let said = error.message().trim().trim_end_matches('.');
-    format!("the call failed ({}{http}): {said}; execution {}", error.category(), execution.id)
+    let wait = error.retry_after().map_or(String::new(), |wait| {
+        format!(", retry after {}", latency(u64::try_from(wait.as_millis()).ok()))
+    });
+    let (category, id) = (error.category(), execution.id);
+    format!("the call failed ({category}{http}{wait}): {said}; execution {id}")
 }
 
-fn cancelled() -> Failure {
-    Failure::failed(
-        "the call was cancelled; `prompt-engine executions list` shows what was seen of it",
-    )
+/// The call that was given up, as it was recorded.
+async fn cancelled(engine: &PromptEngine, usage: UsageId) -> Result<Ended, Failure> {
+    let query = RecordQuery { usage: Some(usage), payloads: true, ..RecordQuery::default() };
+    let calls = engine.store().list_executions(&query).await?.items;
+    let Some(execution) = calls.into_iter().next() else {
+        return Err(Failure::failed("the call was cancelled before it was sent"));
+    };
+    let failure = Some(format!("the call was cancelled; execution {}", execution.id));
+    Ok(Ended { execution, recorded: Recorded::Committed, failure })
 }
 
 /// Prints what was answered, but the text that was printed as it came.
@@ -225,6 +236,14 @@ pub(crate) fn recorded_name(recorded: &Recorded) -> &'static str {
 
 /// Fields that say what is asked of whom, and are recorded as the prompt and the command have them.
 const NO_OPTIONS: [&str; 6] = ["model", "messages", "input", "contents", "stream", ""];
+
+/// A time that a call may take, up to a day.
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 86_400.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "write seconds, such as 30 or 0.5, at most 86400".to_owned())
+}
 
 pub(crate) fn parse_option(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=JSON, such as top_p=0.5")?;

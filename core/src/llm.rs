@@ -25,7 +25,7 @@ use crate::tokens::TokenCounts;
 ///   so that every request is seen, timed and paid for in the open.
 /// - Dropping the future of [`LlmClient::chat`] or the stream of [`LlmClient::stream`] ends the call.
 /// - A stream that succeeds ends with exactly one [`StreamEvent::End`]; a stream that fails ends
-///   with exactly one error, and a connection that closes before the answer is whole is
+///   with exactly one error, also where the server refuses the request, and a connection that closes before the answer is whole is
 ///   [`ErrorCategory::Network`](crate::ErrorCategory::Network). What was streamed before an error is the caller's to keep.
 /// - No error text holds the key.
 #[async_trait]
@@ -39,9 +39,10 @@ pub trait LlmClient: fmt::Debug + Send + Sync + 'static {
     /// Sends the request and returns the reply as it is made.
     async fn stream(&self, request: &ChatRequest) -> Result<ChatStream, LlmError>;
 
-    /// [`LlmClient::chat`] in two steps: [`StreamEvent::Accepted`] when the server took the request,
-    /// and [`StreamEvent::End`] with the whole reply. Who records calls asks in this way, so that one
-    /// that is given up between the two is known to have been taken. By default there is only the end.
+    /// [`LlmClient::chat`] in two steps: [`StreamEvent::Head`] when the server begins to answer, and
+    /// [`StreamEvent::End`] with the whole reply, or an error. Who records calls asks in this way, so
+    /// that of one that is given up between the two it is known how the server began. By default there
+    /// is only the end.
     async fn chat_events(&self, request: &ChatRequest) -> Result<ChatStream, LlmError> {
         let reply = self.chat(request).await?;
         Ok(stream::iter([Ok(StreamEvent::End(Box::new(reply)))]).boxed())
@@ -182,9 +183,9 @@ pub struct ChatReply {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamEvent {
-    /// The server took the request, and nothing of the answer is there yet; at most once, before
-    /// everything else.
-    Accepted {
+    /// The head of the server's answer is there, and nothing of what it answers; at most once, before
+    /// everything else. An error that the server answers follows it.
+    Head {
         /// The HTTP status, where the answer comes over HTTP.
         http_status: Option<u16>,
         /// The server's id of the request, for its support to find it.

@@ -31,9 +31,6 @@ pub(crate) use endpoint::{is_secret, unfit};
 pub(crate) use facts::Facts;
 pub(crate) use stream::{End, Frame, Frames, Step};
 
-/// How long the explanation of an error is waited for: the status and the headers say most.
-const EXPLANATION: Duration = Duration::from_secs(3);
-
 /// How an answer comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery {
@@ -82,6 +79,9 @@ pub(crate) fn read<A: Api>(body: &str, head: &Head) -> Result<ChatReply, LlmErro
 
 /// The whole reply in `answer`.
 async fn whole<A: Api>(mut answer: Answer, limits: Limits) -> Result<ChatReply, LlmError> {
+    if !answer.is_success() {
+        return Err(answer.refusal(limits).await);
+    }
     let reply = match limits.hold(answer.text()).await.flatten() {
         Ok(text) => read::<A>(&text, &answer.head),
         Err(error) => Err(error),
@@ -126,16 +126,16 @@ impl Connection {
         whole::<A>(self.send::<A>(request, Delivery::Whole, limits).await?, limits).await
     }
 
-    /// The whole reply, and before it that the server took the request.
+    /// The whole reply, and before it how the server begins to answer.
     pub(crate) async fn chat_events<A: Api>(
         &self,
         request: &ChatRequest,
     ) -> Result<ChatStream, LlmError> {
         let limits = Limits::new(self.timeout, None);
         let answer = self.send::<A>(request, Delivery::Whole, limits).await?;
-        let accepted = future::ready(Ok(answer.head.accepted()));
+        let head = future::ready(Ok(answer.head.event()));
         let end = whole::<A>(answer, limits).map_ok(|reply| StreamEvent::End(Box::new(reply)));
-        Ok(once(accepted).chain(once(end)).boxed())
+        Ok(once(head).chain(once(end)).boxed())
     }
 
     /// The reply as it is made.
@@ -148,7 +148,7 @@ impl Connection {
         Ok(stream::events::<A>(answer, limits).boxed())
     }
 
-    /// Sends the request, once, and hands back a successful answer whose body is not yet read.
+    /// Sends the request, once, and hands back the answer, whose body is not yet read.
     async fn send<A: Api>(
         &self,
         request: &ChatRequest,
@@ -159,19 +159,10 @@ impl Connection {
         let url = self.endpoint.url(&A::path(&request.model, delivery)?);
         let (headers, redactor) = endpoint::signed(self.endpoint.as_ref())?;
         let sent = self.http()?.post(&url).headers(headers);
-        let mut answer = match limits.hold(sent.json(&body).send()).await? {
-            Ok(response) => Answer::new(response, redactor),
-            Err(source) => return Err(http::failed(source, &url)),
-        };
-        if answer.is_success() {
-            return Ok(answer);
+        match limits.hold(sent.json(&body).send()).await? {
+            Ok(response) => Ok(Answer::new(response, redactor)),
+            Err(source) => Err(http::failed(source, &url)),
         }
-        let text = limits.within(EXPLANATION).hold(answer.text()).await.flatten();
-        Err(match text {
-            Ok(text) => error::from_answer(&text, &answer.head),
-            // The status says more than that its explanation was cut off.
-            Err(cause) => error::from_answer("", &answer.head).with_source(cause),
-        })
     }
 
     fn http(&self) -> Result<&reqwest::Client, LlmError> {

@@ -119,26 +119,33 @@ async fn a_stream_that_does_not_end_keeps_what_was_told_and_is_not_priced_for_it
 }
 
 #[tokio::test]
-async fn a_whole_answer_that_is_given_up_after_its_head_keeps_what_the_head_told() {
-    let url = serve_each(|| {
-        let begun = futures::stream::iter([Ok::<_, Infallible>("{")]);
-        let body = Body::from_stream(begun.chain(futures::stream::pending()));
-        ([("content-type", "application/json"), ("x-request-id", "req_1")], body)
-    })
-    .await;
+async fn a_call_that_is_given_up_after_the_head_of_its_answer_keeps_what_the_head_told() {
+    let stalls = |status: StatusCode| {
+        serve_each(move || {
+            let begun = futures::stream::iter([Ok::<_, Infallible>("{")]);
+            let body = Body::from_stream(begun.chain(futures::stream::pending()));
+            (status, [("content-type", "application/json"), ("x-request-id", "req_1")], body)
+        })
+    };
+    let urls = [stalls(StatusCode::OK).await, stalls(StatusCode::TOO_MANY_REQUESTS).await];
     let engine = engine().await;
     let rendered = engine.render("greet", params! { "name" => "A" }).await.unwrap();
     let soon = Duration::from_secs(2);
-    let (engine, rendered, url) = (&engine, &rendered, url.as_str());
+    let (rendered, urls) = (&rendered, &urls);
     let providers = ["openai", "openai-responses", "anthropic", "gemini"];
-    join_all(providers.map(|provider| async move {
+    let asked = providers.iter().flat_map(|provider| urls.iter().map(move |url| (provider, url)));
+    join_all(asked.map(|(provider, url)| async move {
         let provider: Provider = provider.parse().unwrap();
         let client = provider.client("key".into(), Some(url)).unwrap();
         let call = || rendered.execute_with(&client).model("m");
-        let late = call().timeout(soon);
-        let dropped = tokio::time::timeout(soon, call().into_future());
-        let (late, dropped) = tokio::join!(late.into_future(), dropped);
-        assert_eq!(late.unwrap_err().error().metadata(), &json!({"request_id": "req_1"}));
+        let (plain, streamed, dropped) = tokio::join!(
+            call().timeout(soon).into_future(),
+            call().timeout(soon).stream(),
+            tokio::time::timeout(soon, call().into_future()),
+        );
+        for late in [plain.unwrap_err(), streamed.unwrap_err()] {
+            assert_eq!(late.error().metadata(), &json!({"request_id": "req_1"}));
+        }
         assert!(dropped.is_err());
     }))
     .await;
@@ -147,11 +154,15 @@ async fn a_whole_answer_that_is_given_up_after_its_head_keeps_what_the_head_told
     let query = RecordQuery { payloads: true, ..RecordQuery::default() };
     let stored = engine.store().list_executions(&query).await.unwrap().items;
     for call in &stored {
-        let told = &call.payload.as_ref().unwrap().response_metadata["request_id"];
-        assert_eq!((call.http_status, told), (Some(200), &json!("req_1")), "{call:?}");
+        assert_eq!(call.payload.as_ref().unwrap().response_metadata["request_id"], "req_1");
     }
-    let ended = |status| stored.iter().filter(|call| call.status == status).count();
-    assert_eq!((ended(Status::Timeout), ended(Status::Cancelled)), (4, 4));
+    let ended = |status, http| {
+        let ended = |call: &&LlmExecution| call.status == status && call.http_status == Some(http);
+        stored.iter().filter(ended).count()
+    };
+    for http in [200, 429] {
+        assert_eq!((ended(Status::Timeout, http), ended(Status::Cancelled, http)), (8, 4));
+    }
 }
 
 #[tokio::test]

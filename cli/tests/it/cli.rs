@@ -298,8 +298,10 @@ fn a_run_that_is_told_to_end_is_recorded_as_cancelled() {
         let output = child.wait_with_output().unwrap();
         let why = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{why}");
-        assert!(why.contains("prompt-engine: the call was cancelled; "), "{why}");
-        assert_eq!(place.lines(&["executions", "list"])[0]["status"], "cancelled");
+        let seen = &place.lines(&["executions", "list"])[0];
+        assert_eq!(seen["status"], "cancelled");
+        let id = seen["id"].as_str().unwrap();
+        assert_eq!(why.trim(), format!("prompt-engine: the call was cancelled; execution {id}"));
     }
 }
 

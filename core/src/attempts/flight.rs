@@ -117,7 +117,7 @@ impl Flight {
     /// Notes what an event tells beside the answer.
     pub(super) fn hear(&mut self, event: &StreamEvent) {
         match event {
-            StreamEvent::Accepted { http_status, request_id } => {
+            StreamEvent::Head { http_status, request_id } => {
                 self.heard.http_status = *http_status;
                 self.heard.request_id.clone_from(request_id);
             }

@@ -110,7 +110,7 @@ impl Live {
                 self.flight.hear(&event);
                 match event {
                     // What a whole answer consists of.
-                    StreamEvent::Accepted { .. } | StreamEvent::End(_) => Ok(event),
+                    StreamEvent::Head { .. } | StreamEvent::End(_) => Ok(event),
                     _ => self.limits.passed().map_or(Ok(event), Err),
                 }
             }

@@ -127,7 +127,7 @@ impl<'a> Ask<'a> {
             ..ChatRequest::default()
         };
         let limits =
-            Limits::default().with_cancel(self.cancel).with_timeout(self.timeout, "answer");
+            Limits::default().with_cancel(self.cancel).with_timeout(self.timeout, "whole answer");
         let targets = settings.models.iter();
         let attempts = Attempts {
             targets: targets.map(|(client, model)| Target { client, model }).collect(),

@@ -143,7 +143,7 @@ impl<'a> Execute<'a> {
             targets: vec![Target { client: self.client, model }],
             retries: &self.retries,
             way,
-            limits: Limits::default().with_timeout(self.timeout, "answer"),
+            limits: Limits::default().with_timeout(self.timeout, "whole answer"),
             first_token: self.first_token,
             recording: Some(Recording { rendered: self.rendered, metadata: self.metadata }),
             listeners: Arc::default(),

@@ -97,7 +97,7 @@ async fn a_token_that_is_no_text_is_a_first_token() {
 
     let call = rendered.execute_with(&client).first_token_timeout(Duration::from_secs(1));
     let mut slow = call.timeout(Duration::from_secs(60)).stream().await.unwrap();
-    assert_eq!(slow.reply().await.unwrap_err().message(), "no answer within 60s");
+    assert_eq!(slow.reply().await.unwrap_err().message(), "no whole answer within 60s");
     let stored = executions(&engine).await;
     assert!(stored.iter().all(|call| call.time_to_first_token_ms == Some(0)));
     assert!(stored.iter().all(|call| call.payload.as_ref().unwrap().response_content.is_none()));
@@ -213,6 +213,6 @@ async fn after_its_first_token_a_stream_may_take_its_time() {
     let mut stream = call.timeout(Duration::from_secs(60)).stream().await.unwrap();
     let start = Instant::now();
     let late = stream.reply().await.unwrap_err();
-    assert_eq!(late.message(), "no answer within 60s");
+    assert_eq!(late.message(), "no whole answer within 60s");
     assert_eq!(start.elapsed(), Duration::from_secs(60));
 }

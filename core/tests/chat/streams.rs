@@ -117,8 +117,8 @@ async fn what_a_provider_told_before_a_call_broke_off_is_told_and_recorded() {
     let used = TokenCounts { input: 9, output: 2, ..TokenCounts::default() };
     let told = || {
         let (http_status, request_id) = (Some(200), Some("req_1".to_owned()));
-        let accepted = StreamEvent::Accepted { http_status, request_id };
-        vec![Ok(accepted), text("Hel"), Ok(StreamEvent::Usage(used))]
+        let head = StreamEvent::Head { http_status, request_id };
+        vec![Ok(head), text("Hel"), Ok(StreamEvent::Usage(used))]
     };
     let broken = |error| Act::Stream(told().into_iter().chain([Err(error)]).collect());
     let named = error(ErrorCategory::Server)

@@ -1,14 +1,20 @@
 //! An answer whose body is not yet read, and what came with it.
 
+use std::time::Duration;
+
 use prompt_engine_core::{LlmError, StreamEvent};
 use reqwest::Response;
 use reqwest::header::HeaderMap;
 use serde_json::json;
 
-use crate::http::{self, Redactor};
+use super::error;
+use crate::http::{self, Limits, Redactor};
 
 /// The most bytes of an answer that is read whole, and of one frame of a stream.
 pub(crate) const MAX_BYTES: usize = 64 << 20;
+
+/// How long the explanation of an error is waited for: the status and the headers say most.
+const EXPLANATION: Duration = Duration::from_secs(3);
 
 /// Where servers write the id of a request, for their support to find it: OpenAI and most, Azure,
 /// Anthropic.
@@ -17,6 +23,8 @@ const REQUEST_ID: [&str; 3] = ["x-request-id", "apim-request-id", "request-id"];
 /// What stands before the body of an answer, and what must not be shown of the request.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
+    /// Who answers, as it may be shown.
+    pub(crate) url: String,
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) redactor: Redactor,
@@ -34,8 +42,8 @@ impl Head {
     }
 
     /// What there is to tell of the answer before its body.
-    pub(crate) fn accepted(&self) -> StreamEvent {
-        StreamEvent::Accepted { http_status: Some(self.status), request_id: self.request_id() }
+    pub(crate) fn event(&self) -> StreamEvent {
+        StreamEvent::Head { http_status: Some(self.status), request_id: self.request_id() }
     }
 
     /// The same error with the status, unless it has one, and the id of the request, unless it has
@@ -63,11 +71,22 @@ impl Answer {
     pub(crate) fn new(mut response: Response, redactor: Redactor) -> Self {
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
-        Self { head: Head { status, headers, redactor }, body: response }
+        let url = http::shown(response.url().as_str());
+        Self { head: Head { url, status, headers, redactor }, body: response }
     }
 
     pub(crate) fn is_success(&self) -> bool {
         self.body.status().is_success()
+    }
+
+    /// The error that an answer explains which is no success.
+    pub(crate) async fn refusal(&mut self, limits: Limits) -> LlmError {
+        let explanation = limits.within(EXPLANATION).hold(self.text()).await.flatten();
+        match explanation {
+            Ok(text) => error::from_answer(&text, &self.head),
+            // The status says more than that its explanation was cut off.
+            Err(cause) => error::from_answer("", &self.head).with_source(cause),
+        }
     }
 
     /// The next bytes of the body; `None` at its end.

@@ -22,7 +22,7 @@ pub(super) fn from_answer(body: &str, head: &Head) -> LlmError {
     let status = head.status;
     let value: Value = serde_json::from_str(body).unwrap_or(Value::Null);
     let said = Said::read(&value);
-    let message = match (said.message, status, head.header("location")) {
+    let mut message = match (said.message, status, head.header("location")) {
         (_, 300..=399, Some(place)) => {
             format!("the server answered HTTP {status} and points to {place}")
         }
@@ -31,6 +31,10 @@ pub(super) fn from_answer(body: &str, head: &Head) -> LlmError {
             quoting(&format!("the server answered HTTP {status}"), &head.redactor.text(body))
         }
     };
+    if matches!(status, 404 | 405) && said.code.or(said.kind).is_none() {
+        // Nobody there knows the API: the address is what is wrong.
+        message = format!("{} ({})", message.trim_end_matches('.'), head.url);
+    }
     let wait = http::retry_after(&head.headers, Utc::now());
     said.error(Some(status), &message, wait, head).with_metadata(metadata(&value, head))
 }
@@ -294,6 +298,18 @@ mod tests {
         assert_eq!(error.code().map(|code| code.chars().count()), Some(201));
         let kept = error.metadata()["error"].as_str().expect("the start of a text");
         assert!(kept.starts_with("{\"code\":\"ccc") && kept.chars().count() == 4_001);
+    }
+
+    #[test]
+    fn a_place_where_nobody_knows_the_api_is_named() {
+        let url = "http://h/chat/completions".to_owned();
+        let head = Head { url, status: 404, ..Head::default() };
+        let said = |body: &str| from_answer(body, &head).message().to_owned();
+        assert_eq!(said(r#"{"detail":"Not Found."}"#), "Not Found (http://h/chat/completions)");
+        let bare = "the server answered HTTP 404: nothing (http://h/chat/completions)";
+        assert_eq!(said("nothing"), bare);
+        let model = r#"{"error":{"message":"No such model.","code":"model_not_found"}}"#;
+        assert_eq!(said(model), "No such model.");
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub(crate) fn events<A: Api>(
     answer: Answer,
     limits: Limits,
 ) -> impl Stream<Item = Result<StreamEvent, LlmError>> + Send + 'static {
-    let accepted = answer.head.accepted();
+    let head = answer.head.event();
     let reader = Reader::<A> {
         answer: Some(answer),
         limits,
@@ -73,7 +73,7 @@ pub(crate) fn events<A: Api>(
         start: Vec::new(),
         bytes: 0,
         whole: None,
-        ready: VecDeque::from([accepted]),
+        ready: VecDeque::from([head]),
         used: None,
         started: false,
         spoke: false,
@@ -112,6 +112,9 @@ impl<A: Api> Reader<A> {
                 return Some(Ok(event));
             }
             let mut answer = self.answer.take()?;
+            if !answer.is_success() {
+                return Some(Err(answer.refusal(self.limits).await));
+            }
             let reply = match self.parser.events.pop_front() {
                 Some(event) => self.take_in(&event, &answer.head),
                 None => self.read_more(&mut answer).await,

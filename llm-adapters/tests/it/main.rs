@@ -36,14 +36,11 @@ async fn drain(
     let mut stream = client.stream(request).await.map_err(|error| (Vec::new(), error))?;
     let mut texts = Vec::new();
     let (mut started, mut spoke, mut used) = (false, false, 0);
-    let accepted = stream.next().await.expect("a stream tells first that it was accepted");
-    assert!(
-        matches!(accepted, Ok(StreamEvent::Accepted { http_status: Some(200), .. })),
-        "{accepted:?}"
-    );
+    let head = stream.next().await.expect("a stream tells first how the server begins");
+    let Ok(StreamEvent::Head { http_status: Some(status), .. }) = head else { panic!("{head:?}") };
     while let Some(event) = stream.next().await {
         match event {
-            Ok(StreamEvent::Accepted { .. }) => panic!("a stream is accepted once"),
+            Ok(StreamEvent::Head { .. }) => panic!("a stream has one head"),
             Ok(StreamEvent::Started { .. }) => {
                 assert!(!started && texts.is_empty(), "a stream starts once, before its text");
                 started = true;
@@ -62,7 +59,7 @@ async fn drain(
                 used = told;
             }
             Ok(StreamEvent::End(reply)) => {
-                assert!(started, "a stream that ends has started");
+                assert!(started && status == 200, "a stream that ends has started");
                 assert!(stream.next().await.is_none(), "nothing follows the end");
                 return Ok((texts, *reply));
             }
@@ -112,7 +109,7 @@ async fn assert_dropping_ends<C: LlmClient>(begun: String, client: impl FnOnce(&
     })
     .await;
     let mut stream = client(&url).stream(&ask("hi")).await.expect("a stream");
-    assert!(matches!(stream.next().await, Some(Ok(StreamEvent::Accepted { .. }))));
+    assert!(matches!(stream.next().await, Some(Ok(StreamEvent::Head { .. }))));
     assert!(matches!(stream.next().await, Some(Ok(StreamEvent::Started { .. }))));
     drop(stream);
     // The body holds the sender, and takes it along.

@@ -275,7 +275,8 @@ async fn the_request_is_what_was_asked_and_usage_is_asked_for() {
     request.max_tokens = Some(9);
     let error = client.chat(&request).await.expect_err("a teapot");
     assert_eq!(error.to_string(), "the server answered HTTP 418: short and stout");
-    client.stream(&request).await.err().expect("a teapot");
+    let (_, streamed) = drain(&client, &request).await.expect_err("a teapot");
+    assert_eq!(streamed.to_string(), error.to_string());
     let mut expected = json!({
         "model": "model-1", "temperature": 0.25, "max_tokens": 9,
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}],

@@ -154,7 +154,7 @@ async fn a_stream_that_stalls_after_its_first_token_has_the_rest_of_the_time() {
 
 #[tokio::test]
 async fn the_first_token_is_told_of_once_where_it_is_no_text() {
-    use StreamEvent::{Accepted, Started, Text, Token};
+    use StreamEvent::{Head, Started, Text, Token};
     for api in BOTH {
         let thought = match api {
             Api::Anthropic => {
@@ -182,7 +182,7 @@ async fn the_first_token_is_told_of_once_where_it_is_no_text() {
             let seen: Vec<_> = stream.filter_map(told).collect().await;
             let tokens = seen.iter().filter(|event| matches!(event, Token)).count();
             assert_eq!(tokens, usize::from(silent), "{api:?}: {seen:?}");
-            assert!(matches!(seen[..2], [Accepted { .. }, Started { .. }]), "{api:?}: {seen:?}");
+            assert!(matches!(seen[..2], [Head { .. }, Started { .. }]), "{api:?}: {seen:?}");
             assert!(matches!(seen[usize::from(silent) + 2], Text(_)), "{api:?}: {seen:?}");
         }
     }

@@ -12,7 +12,7 @@ use prompt_engine_core::{
 use serde_json::{Value, json};
 
 use super::{Api, BOTH, KEY, ask, client, serve_router};
-use crate::say;
+use crate::{drain, say};
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ async fn sent(api: Api, request: &ChatRequest) -> Result<[Sent; 2], LlmError> {
         assert!(seen.lock().expect("requests").is_empty(), "what is refused is not sent");
         return Err(plain);
     }
-    client.stream(request).await.err().expect("a teapot");
+    drain(&client, request).await.expect_err("a teapot");
     let seen = seen.lock().expect("requests").clone();
     Ok(seen.try_into().expect("one request a call"))
 }

@@ -21,9 +21,9 @@ async fn served(kind: &'static str, body: String) -> String {
 async fn words(client: &dyn LlmClient) -> Vec<String> {
     let stream = client.stream(&ask("hi")).await.expect("a stream");
     let word = |event: Result<StreamEvent, LlmError>| match event.expect("an event") {
-        StreamEvent::Accepted { http_status, request_id } => {
+        StreamEvent::Head { http_status, request_id } => {
             assert_eq!((http_status, request_id.as_deref()), (Some(200), Some("req_1")));
-            "accepted".to_owned()
+            "head".to_owned()
         }
         StreamEvent::Started { .. } => "started".to_owned(),
         StreamEvent::Token => "token".to_owned(),
@@ -80,7 +80,7 @@ async fn usage_that_is_told_before_the_end_is_handed_on() {
     let frames = [counting(1), counting(1), counting(7)];
     let body: String = frames.iter().map(|frame| format!("data: {frame}\n\n")).collect();
     let url = served("text/event-stream", body + "data: [DONE]\n\n").await;
-    let told = ["accepted", "started", "a", "used 9 and 1", "a", "a", "used 9 and 7", "end"];
+    let told = ["head", "started", "a", "used 9 and 1", "a", "a", "used 9 and 7", "end"];
     assert_eq!(words(&client(&url)).await, told);
 }
 
@@ -150,10 +150,10 @@ async fn the_first_token_is_told_of_once_where_it_is_no_text() {
     let thought = delta(json!({"reasoning_content": "hm"}));
     let (said, role) = (delta(json!({"content": "Hi"})), delta(json!({"role": "assistant"})));
     let cases: [(&[Value], &[&str]); 4] = [
-        (&[role.clone(), tool("{"), tool("}")], &["accepted", "started", "token", "end"]),
-        (&[thought.clone(), thought, said.clone()], &["accepted", "started", "token", "Hi", "end"]),
-        (&[said, tool("{}")], &["accepted", "started", "Hi", "end"]),
-        (&[role], &["accepted", "started", "end"]),
+        (&[role.clone(), tool("{"), tool("}")], &["head", "started", "token", "end"]),
+        (&[thought.clone(), thought, said.clone()], &["head", "started", "token", "Hi", "end"]),
+        (&[said, tool("{}")], &["head", "started", "Hi", "end"]),
+        (&[role], &["head", "started", "end"]),
     ];
     for (frames, expected) in cases {
         let body: String = frames.iter().map(|frame| format!("data: {frame}\n\n")).collect();
@@ -165,14 +165,11 @@ async fn the_first_token_is_told_of_once_where_it_is_no_text() {
     let thought = json!({"type": "response.reasoning_summary_text.delta", "delta": "hm"});
     let whole = || ended("completed", json!([call()]));
     let cases: [(&[Value], &[&str]); 4] = [
-        (&[begun(), part.clone(), part.clone(), whole()], &["accepted", "started", "token", "end"]),
+        (&[begun(), part.clone(), part.clone(), whole()], &["head", "started", "token", "end"]),
         // A server that says of no beginning.
-        (
-            &[thought, text("Hi"), part.clone(), whole()],
-            &["accepted", "started", "token", "Hi", "end"],
-        ),
-        (&[text("Hi"), part, whole()], &["accepted", "started", "Hi", "end"]),
-        (&[begun(), ended("incomplete", json!([]))], &["accepted", "started", "end"]),
+        (&[thought, text("Hi"), part.clone(), whole()], &["head", "started", "token", "Hi", "end"]),
+        (&[text("Hi"), part, whole()], &["head", "started", "Hi", "end"]),
+        (&[begun(), ended("incomplete", json!([]))], &["head", "started", "end"]),
     ];
     for (frames, expected) in cases {
         let url = served("text/event-stream", framed(frames)).await;
