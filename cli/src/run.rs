@@ -74,7 +74,7 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
     let live = args.stream && !context.json();
     let ended = if args.stream {
         tokio::select! {
-            ended = stream(execute, live) => Some(ended?),
+            ended = stream(execute, live) => Some(ended),
             () = &mut stop => {
                 if live {
                     // Ends the line that the answer was printed on.
@@ -94,7 +94,7 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
                     }),
                     Err(error) => failed(&error),
                 }
-            } => Some(ended?),
+            } => Some(ended),
             () = &mut stop => None,
         }
     };
@@ -103,7 +103,11 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<(), Failure>
     let closed = context.close(&engine).await;
     let ended = match ended {
         Some(ended) => ended,
-        None => cancelled(&engine, rendered.usage_id()).await?,
+        None => cancelled(&engine, rendered.usage_id()).await,
+    };
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(failure) => return Err(closed.err().unwrap_or(failure)),
     };
     let id = ended.execution.id;
     if context.json() {
@@ -185,8 +189,10 @@ async fn cancelled(engine: &PromptEngine, usage: UsageId) -> Result<Ended, Failu
     let Some(execution) = calls.into_iter().next() else {
         return Err(Failure::failed("the call was cancelled before it was sent"));
     };
+    // Where its end was lost, the store knows of its beginning.
+    let recorded = if execution.status.is_final() { Recorded::Committed } else { Recorded::Queued };
     let failure = Some(format!("the call was cancelled; execution {}", execution.id));
-    Ok(Ended { execution, recorded: Recorded::Committed, failure })
+    Ok(Ended { execution, recorded, failure })
 }
 
 /// Prints what was answered, but the text that was printed as it came.
@@ -239,9 +245,8 @@ const NO_OPTIONS: [&str; 6] = ["model", "messages", "input", "contents", "stream
 
 /// A time that a call may take, up to a day.
 pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 86_400.0);
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.filter(|time| !time.is_zero() && *time <= Duration::from_secs(86_400))
         .ok_or_else(|| "write seconds, such as 30 or 0.5, at most 86400".to_owned())
 }
 

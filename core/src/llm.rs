@@ -25,8 +25,9 @@ use crate::tokens::TokenCounts;
 ///   so that every request is seen, timed and paid for in the open.
 /// - Dropping the future of [`LlmClient::chat`] or the stream of [`LlmClient::stream`] ends the call.
 /// - A stream that succeeds ends with exactly one [`StreamEvent::End`]; a stream that fails ends
-///   with exactly one error, also where the server refuses the request, and a connection that closes before the answer is whole is
+///   with exactly one error, and a connection that closes before the answer is whole is
 ///   [`ErrorCategory::Network`](crate::ErrorCategory::Network). What was streamed before an error is the caller's to keep.
+/// - What a server refuses may be an error of the call, or of the stream behind its head.
 /// - No error text holds the key.
 #[async_trait]
 pub trait LlmClient: fmt::Debug + Send + Sync + 'static {
@@ -41,8 +42,9 @@ pub trait LlmClient: fmt::Debug + Send + Sync + 'static {
 
     /// [`LlmClient::chat`] in two steps: [`StreamEvent::Head`] when the server begins to answer, and
     /// [`StreamEvent::End`] with the whole reply, or an error. Who records calls asks in this way, so
-    /// that of one that is given up between the two it is known how the server began. By default there
-    /// is only the end.
+    /// that of one that is given up between the two it is known how the server began: the engine asks for
+    /// whole answers by this, and not by `chat`. By default it is `chat`, and there is only the end; a
+    /// client that wraps another one passes it on where it passes `chat` on as it is.
     async fn chat_events(&self, request: &ChatRequest) -> Result<ChatStream, LlmError> {
         let reply = self.chat(request).await?;
         Ok(stream::iter([Ok(StreamEvent::End(Box::new(reply)))]).boxed())

@@ -321,11 +321,13 @@ impl RecordStore for MemoryStore {
                 outcomes.push(Revised::NotFound);
                 continue;
             };
-            let before = state.past_costs.get(&revision.id).map_or(0, Vec::len)
-                + past.iter().filter(|(id, _)| *id == revision.id).count();
+            let before = || {
+                let in_this_call = past.iter().filter(|(id, _)| *id == revision.id).count();
+                (state.past_costs.get(&revision.id).map_or(0, Vec::len) + in_this_call) as u64
+            };
             // A pending execution has no cost, so it never has the expected one.
             if stored.cost != Some(revision.expected)
-                || revision.past.is_some_and(|past| past != before as u64)
+                || revision.past.is_some_and(|past| past != before())
             {
                 outcomes.push(Revised::Mismatch);
                 continue;

@@ -132,7 +132,8 @@ pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<LlmExecution>>;
 
-    /// Changes the cost of finished executions, each only if it still has the expected cost, all
+    /// Changes the cost of finished executions, each only if it still has the expected cost and, where
+    /// the revision says how many, had so many before, all
     /// in one transaction, which also keeps the costs that were replaced; answers one outcome a
     /// revision, in order.
     async fn revise_costs(&self, revisions: &[CostRevision]) -> Result<Vec<Revised>>;
@@ -221,7 +222,7 @@ pub struct PastCost {
 pub enum Revised {
     /// The cost was changed.
     Changed,
-    /// The execution has another cost by now, or is pending.
+    /// The execution has another cost by now, or had another number of costs, or is pending.
     Mismatch,
     /// There is no such execution.
     NotFound,

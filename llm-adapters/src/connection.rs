@@ -160,7 +160,7 @@ impl Connection {
         let (headers, redactor) = endpoint::signed(self.endpoint.as_ref())?;
         let sent = self.http()?.post(&url).headers(headers);
         match limits.hold(sent.json(&body).send()).await? {
-            Ok(response) => Ok(Answer::new(response, redactor)),
+            Ok(response) => Ok(Answer::new(response, url, redactor)),
             Err(source) => Err(http::failed(source, &url)),
         }
     }

@@ -1,4 +1,4 @@
-//! An answer as it comes. A whole answer is a stream of one event, so all calls end here.
+//! An answer as it comes. A whole answer is a stream, too, of a head and an end, so all calls end here.
 //! Invariant: the last item comes after the call was told of and its record handed over.
 
 use std::collections::VecDeque;

@@ -1,6 +1,6 @@
 //! Writing the lines of an export into a store, in batches, each of which is repeatable.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -412,7 +412,19 @@ impl Import {
         let outcomes = self.store.revise_costs(&revisions).await?;
         let changed = outcomes.iter().filter(|outcome| **outcome == Revised::Changed).count();
         self.done.new_costs += changed as u64;
-        self.done.other_costs += (outcomes.len() - changed) as u64;
+        if changed == outcomes.len() {
+            return Ok(());
+        }
+        // Another import may have made the same ones since.
+        let there = self.store.past_costs(&ids).await?;
+        let other: HashSet<ExecutionId> = (ids.iter().zip(&there))
+            .filter(|(id, there)| past.get(*id) != Some(*there))
+            .map(|(id, _)| *id)
+            .collect();
+        let other = revisions.iter().zip(&outcomes).filter(|(revision, outcome)| {
+            **outcome != Revised::Changed && other.contains(&revision.id)
+        });
+        self.done.other_costs += other.count() as u64;
         Ok(())
     }
 }

@@ -20,10 +20,10 @@ const EXPLANATION: Duration = Duration::from_secs(3);
 /// Anthropic.
 const REQUEST_ID: [&str; 3] = ["x-request-id", "apim-request-id", "request-id"];
 
-/// What stands before the body of an answer, and what must not be shown of the request.
+/// What stands before the body of an answer, and of the request who was asked and what must not be shown.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
-    /// Who answers, as it may be shown.
+    /// Who was asked.
     pub(crate) url: String,
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
@@ -68,10 +68,9 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(mut response: Response, redactor: Redactor) -> Self {
+    pub(crate) fn new(mut response: Response, url: String, redactor: Redactor) -> Self {
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
-        let url = http::shown(response.url().as_str());
         Self { head: Head { url, status, headers, redactor }, body: response }
     }
 

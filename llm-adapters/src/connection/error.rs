@@ -32,8 +32,8 @@ pub(super) fn from_answer(body: &str, head: &Head) -> LlmError {
         }
     };
     if matches!(status, 404 | 405) && said.code.or(said.kind).is_none() {
-        // Nobody there knows the API: the address is what is wrong.
-        message = format!("{} ({})", message.trim_end_matches('.'), head.url);
+        // Nobody there may know the API: then the address is what is wrong.
+        message = format!("{} ({})", message.trim_end_matches('.'), http::shown(&head.url));
     }
     let wait = http::retry_after(&head.headers, Utc::now());
     said.error(Some(status), &message, wait, head).with_metadata(metadata(&value, head))

@@ -167,10 +167,8 @@ impl<A: Api> Reader<A> {
 
     /// The reply, where all of it and its usage came before the connection broke or the time was over.
     fn broke(&mut self, error: LlmError, head: &Head) -> Result<ChatReply, LlmError> {
-        if self.frames.facts().tokens.is_none() {
-            return Err(error);
-        }
-        self.frames.finish(End::Closed, head).ok_or(error)
+        let reply = self.frames.finish(End::Closed, head);
+        reply.filter(|reply| reply.tokens.is_some()).ok_or(error)
     }
 
     /// The reply, where the bytes that ended hold one.

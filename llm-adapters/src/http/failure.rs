@@ -1,5 +1,5 @@
 //! Why a request has no answer, or none that is whole.
-//! Invariant: no message and no source holds a URL, which may hold a key.
+//! Invariant: no message and no source holds a URL that may hold a key.
 
 use prompt_engine_core::{ErrorCategory, LlmError};
 use reqwest::{Error, Url};

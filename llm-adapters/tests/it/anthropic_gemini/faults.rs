@@ -237,6 +237,16 @@ async fn what_came_whole_is_an_answer_however_the_connection_ends() {
 }
 
 #[tokio::test]
+async fn an_answer_that_breaks_off_before_its_usage_is_no_answer() {
+    let data = json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}});
+    let url = break_off("", begun(Api::Anthropic) + &format!("data: {data}\n\n"));
+    for (texts, error) in both_errors(&client(Api::Anthropic, &url)).await {
+        assert!(texts.is_empty() || texts.concat() == "Hel");
+        assert_eq!(error.category(), ErrorCategory::Network);
+    }
+}
+
+#[tokio::test]
 async fn an_error_whose_explanation_does_not_come_has_its_status() {
     let answer = || async {
         let stalls = futures::stream::once(async { Ok::<_, Infallible>("{\"error\":") });
