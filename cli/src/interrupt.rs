@@ -1,10 +1,14 @@
 //! The word to end: Ctrl-C, or the signal with which a supervisor ends a process.
-//! Invariant: the first is told to whoever waits for it, and the next ends the process at once, as does
-//! the first where nobody waits any more, whatever else is stuck.
+//! Invariant: the first is told to whoever waits for it, and one that comes later ends the process at once,
+//! as does the first where nobody waits any more, whatever else is stuck.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+
+/// How long another word is the same one: supervisors tell a process, and then its group.
+const SAME: Duration = Duration::from_secs(1);
 
 /// Waits until this process is told to end. From this call on, and not from the first look at what it
 /// gives, signals are caught: call it before there is anything that must not be left half done.
@@ -14,8 +18,11 @@ pub(crate) fn interrupted() -> impl Future<Output = ()> {
         // Of its own: whoever waits may be in the middle of writing to a pipe that nobody reads.
         tokio::spawn(async move {
             signals.next().await;
-            if tell.send(()).is_ok() {
+            let first = Instant::now();
+            let mut is_awaited = tell.send(()).is_ok();
+            while is_awaited {
                 signals.next().await;
+                is_awaited = first.elapsed() < SAME;
             }
             std::process::exit(1);
         });

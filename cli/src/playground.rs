@@ -51,7 +51,7 @@ pub(crate) struct PlaygroundArgs {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: Option<u32>,
     /// Give a call up after so many seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds)]
     timeout: Option<Duration>,
     /// A field of the providers' requests, passed on as it is: --option 'seed=7'.
     #[arg(long = "option", value_name = "NAME=JSON", value_parser = parse_option)]
@@ -108,7 +108,7 @@ pub(crate) async fn run(args: PlaygroundArgs, context: &Context) -> Result<(), F
         (0, 0) => Ok(()),
         (0, failed) => Err(Failure::failed(format!("{failed} of {of} failed"))),
         (cancelled, _) => Err(Failure::failed(format!(
-            "{cancelled} of {of} cancelled; `prompt-engine executions list` shows what was seen of them"
+            "{cancelled} of {of} cancelled; `prompt-engine executions list` shows those that were sent"
         ))),
     }
 }

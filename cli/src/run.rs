@@ -44,7 +44,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     stream: bool,
     /// Give the call up after so many seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds)]
     timeout: Option<Duration>,
     /// A field of the provider's request, passed on as it is: --option 'service_tier="flex"'.
     #[arg(long = "option", value_name = "NAME=JSON", value_parser = parse_option)]

@@ -282,7 +282,7 @@ fn a_stream_prints_tokens_and_sums_up_apart() {
 #[cfg(unix)]
 #[test]
 fn a_run_that_is_told_to_end_is_recorded_as_cancelled() {
-    for (signal, more) in [("TERM", &["--stream"][..]), ("INT", &[])] {
+    for (signal, again, more) in [("TERM", "INT", &["--stream"][..]), ("INT", "TERM", &[])] {
         let server = MockServer::start().unwrap();
         let place = Place::with_prompt();
         let url = server.base_url();
@@ -293,7 +293,8 @@ fn a_run_that_is_told_to_end_is_recorded_as_cancelled() {
         while server.requests() < 1 {
             assert!(began.elapsed().as_secs() < 60, "nothing is asked");
         }
-        let kill = format!("kill -{signal} {}", child.id());
+        // As supervisors do that tell a process, and then its group.
+        let kill = format!("kill -{signal} {id}; kill -{again} {id}; true", id = child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
         let output = child.wait_with_output().unwrap();
         let why = String::from_utf8(output.stderr).unwrap();
