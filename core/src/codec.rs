@@ -15,7 +15,7 @@ use zstd::bulk::Compressor;
 
 use crate::error::{Error, ErrorKind, Result};
 
-pub use ahead::{Encoded, Encoding, Packed, Payload, encode_ahead};
+pub use ahead::{Encoded, Encoding, Packed, Packing, Payload, encode_ahead};
 pub use pack::{Pack, Packs, Place};
 
 /// JSON follows.

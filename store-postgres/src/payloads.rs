@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use prompt_engine_core::codec::{self, Pack, Packed, Packs, Place, encode_ahead};
+use prompt_engine_core::codec::{self, Encoded, Pack, Packed, Packing, Packs, Place, encode_ahead};
 use prompt_engine_core::{Error, Record};
 use serde::de::DeserializeOwned;
 use sqlx::postgres::{PgArguments, PgBindIterExt, PgRow};
@@ -23,20 +23,31 @@ const PACKS: usize = 64;
 
 /// The payloads of a batch, encoded on other threads while its rows are on their way.
 pub(crate) struct Payloads {
-    task: Mutex<Option<JoinHandle<Outcome<Vec<Packed>>>>>,
-    done: OnceCell<Vec<Packed>>,
+    task: Mutex<Option<JoinHandle<Outcome<Vec<Sealed>>>>>,
+    done: OnceCell<Vec<Sealed>>,
+}
+
+/// Records, and the pack that their payloads lie in.
+pub(crate) struct Sealed {
+    pub(crate) records: Vec<Encoded>,
+    pub(crate) pack: Option<Vec<u8>>,
+}
+
+fn sealed(packed: Result<Packed, Error>) -> Result<Sealed, Error> {
+    let Packed { records, pack } = packed?;
+    Ok(Sealed { records, pack: pack.map(Packing::finish).transpose()? })
 }
 
 impl Payloads {
     /// Begins to encode those of `records`.
     pub(crate) fn start(records: &[Record]) -> Outcome<Self> {
         let encoding = encode_ahead(records)?;
-        let task = spawn_blocking(move || Ok(encoding.collect::<Result<_, Error>>()?));
+        let task = spawn_blocking(move || Ok(encoding.map(sealed).collect::<Result<_, _>>()?));
         Ok(Self { task: Mutex::new(Some(task)), done: OnceCell::new() })
     }
 
     /// The records in order, once their payloads are encoded: the same ones each time.
-    pub(crate) async fn get(&self) -> Outcome<&[Packed]> {
+    pub(crate) async fn get(&self) -> Outcome<&[Sealed]> {
         let wait = || async {
             // It stays here until it is done: whoever waits may give up, and come again.
             let mut task = self.task.lock().await;

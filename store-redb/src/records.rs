@@ -106,7 +106,7 @@ pub(crate) fn append(
             }
         }
         if let Some(pack) = pack {
-            packs.insert(pack, &unused)?;
+            packs.insert(pack.finish()?, &unused)?;
         }
     }
     Ok((done, cells::keep(txn, &changes)?))

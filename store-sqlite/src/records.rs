@@ -64,7 +64,7 @@ pub(crate) fn append(
             }
         }
         if let Some(pack) = pack {
-            payloads.insert_pack(pack, &unused)?;
+            payloads.insert_pack(pack.finish()?, &unused)?;
         }
     }
     Ok((done, cells::keep(conn, &changes)?))

@@ -1,8 +1,9 @@
-//! The records of a batch with their payloads as bytes, made on threads of their own.
+//! The records of a batch with their payloads as bytes, made on a thread of its own. Records come out
+//! before their pack is compressed, since where their payloads will lie is known by then: whoever writes
+//! them writes rows meanwhile.
 //! Invariant: records come out in the order in which they went in, and as many, or an error does.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::mpsc;
 
@@ -11,20 +12,36 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
 use crate::status::Status;
 
-/// How many encode the chunks of one batch: compressing takes longer than writing.
-const ENCODERS: usize = 2;
-/// Records encoded at a time, in one pack unless they are long: about as long as a writer takes to begin.
-const CHUNK: usize = 128;
+/// The most records whose payloads lie in one pack.
+const PACK_RECORDS: usize = 128;
 /// A pack that has so many bytes takes no more, so that reading one payload stays cheap.
 const PACK_BYTES: usize = 512 * 1024;
 
 /// Records, and the pack that their payloads lie in.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Packed {
     /// The records in order.
     pub records: Vec<Encoded>,
     /// The pack, if any of them has a payload in it.
-    pub pack: Option<Vec<u8>>,
+    pub pack: Option<Packing>,
+}
+
+/// A pack that may still be being compressed.
+#[derive(Debug)]
+pub struct Packing(mpsc::Receiver<Vec<u8>>);
+
+impl Packing {
+    /// The pack as [`Pack::finish`] makes it; blocks until it is there.
+    ///
+    /// # Errors
+    /// `Unexpected` if whoever compresses it panicked, or the runtime ends.
+    pub fn finish(self) -> Result<Vec<u8>> {
+        self.0.recv().map_err(|_| not_encoded())
+    }
+}
+
+fn not_encoded() -> Error {
+    Error::new(ErrorKind::Unexpected, "payloads were not encoded")
 }
 
 /// A record and its payload as bytes.
@@ -62,9 +79,7 @@ impl Payload {
 /// Records that are encoded on a thread of their own, in order, ahead of whoever takes them: so that a
 /// writer writes while the next are being compressed. As many come out as went in, or an error.
 pub struct Encoding {
-    /// Those who encode; they take turns with the chunks, and the first has the next.
-    encoders: VecDeque<mpsc::Receiver<Result<Vec<Packed>>>>,
-    chunk: std::vec::IntoIter<Packed>,
+    packed: mpsc::Receiver<Result<Packed>>,
     /// Records that have not come out.
     left: usize,
 }
@@ -82,27 +97,10 @@ impl Iterator for Encoding {
         if self.left == 0 {
             return None;
         }
-        if let Some(packed) = self.chunk.next() {
-            self.left = self.left.saturating_sub(packed.records.len());
-            return Some(Ok(packed));
-        }
-        self.encoders.rotate_left(1.min(self.encoders.len()));
-        match self.encoders.back().map(mpsc::Receiver::recv) {
-            Some(Ok(Ok(chunk))) => {
-                self.chunk = chunk.into_iter();
-                self.next()
-            }
-            Some(Ok(Err(error))) => self.end(error),
-            // Whoever encodes ended before he was done: he panicked, or the runtime ends.
-            _ => self.end(Error::new(ErrorKind::Unexpected, "payloads were not encoded")),
-        }
-    }
-}
-
-impl Encoding {
-    fn end(&mut self, error: Error) -> Option<Result<Packed>> {
-        self.left = 0;
-        Some(Err(error))
+        let packed = self.packed.recv().unwrap_or_else(|_| Err(not_encoded()));
+        let taken = packed.as_ref().map_or(self.left, |packed| packed.records.len());
+        self.left = self.left.saturating_sub(taken);
+        Some(packed)
     }
 }
 
@@ -113,37 +111,49 @@ impl Encoding {
 /// `Invalid`, naming the first record that breaks [`Record::validate`].
 pub fn encode_ahead(records: &[Record]) -> Result<Encoding> {
     records.iter().try_for_each(Record::validate)?;
-    let mut shares: [Vec<Vec<Record>>; ENCODERS] = Default::default();
-    for (number, chunk) in records.chunks(CHUNK).enumerate() {
-        shares[number % ENCODERS].push(chunk.to_vec());
-    }
-    let encoders = shares.into_iter().filter(|share| !share.is_empty()).map(start).collect();
-    Ok(Encoding { encoders, chunk: Vec::new().into_iter(), left: records.len() })
+    let (left, records) = (records.len(), records.to_vec());
+    let (sender, packed) = mpsc::channel();
+    tokio::task::spawn_blocking(move || encode_all(records.into_iter(), &sender));
+    Ok(Encoding { packed, left })
 }
 
-/// Encodes the chunks of a share one after the other, on a thread of its own.
-fn start(share: Vec<Vec<Record>>) -> mpsc::Receiver<Result<Vec<Packed>>> {
-    let (sender, chunks) = mpsc::channel();
-    tokio::task::spawn_blocking(move || {
-        for chunk in share {
-            let chunk = packed(chunk);
-            let failed = chunk.is_err();
-            // Nobody takes them any more where the writer gave up.
-            if sender.send(chunk).is_err() || failed {
-                return;
+/// Sends all records; stops at an error, and where nobody takes them any more.
+fn encode_all(
+    mut records: impl ExactSizeIterator<Item = Record>,
+    to: &mpsc::Sender<Result<Packed>>,
+) {
+    while records.len() > 0 {
+        let (sender, packing) = mpsc::channel();
+        let (packed, pack) = match gathered(&mut records) {
+            // A pack of one is none: that payload lies alone.
+            Ok((mut records, pack)) if pack.len() <= 1 => {
+                let lies_in = |of: &&mut Encoded| matches!(of.payload, Payload::Line(_));
+                if let Some(only) = records.iter_mut().find(lies_in) {
+                    only.payload = Payload::Alone(pack.alone());
+                }
+                (Ok(Packed { records, pack: None }), None)
             }
+            Ok((records, pack)) => {
+                (Ok(Packed { records, pack: Some(Packing(packing)) }), Some(pack))
+            }
+            Err(error) => (Err(error), None),
+        };
+        let failed = packed.is_err();
+        if to.send(packed).is_err() || failed {
+            return;
         }
-    });
-    chunks
+        if let Some(pack) = pack {
+            // Nobody waits for it where writing its records failed.
+            let _ = sender.send(pack.finish());
+        }
+    }
 }
 
-/// The records of a chunk in packs, more than one where their payloads are long.
-fn packed(chunk: Vec<Record>) -> Result<Vec<Packed>> {
-    let (mut done, mut records, mut pack) = (Vec::new(), Vec::new(), Pack::default());
-    for mut record in chunk {
-        if pack.bytes() >= PACK_BYTES {
-            done.push(sealed(std::mem::take(&mut records), std::mem::take(&mut pack)));
-        }
+/// The next records whose payloads fill a pack.
+fn gathered(from: &mut impl Iterator<Item = Record>) -> Result<(Vec<Encoded>, Pack)> {
+    let (mut records, mut pack) = (Vec::with_capacity(PACK_RECORDS), Pack::default());
+    while records.len() < PACK_RECORDS && pack.bytes() < PACK_BYTES {
+        let Some(mut record) = from.next() else { break };
         let payload = match &mut record {
             Record::Usage(usage) => match usage.payload.take() {
                 Some(payload) => Payload::Line(pack.push(&payload)?),
@@ -157,23 +167,11 @@ fn packed(chunk: Vec<Record>) -> Result<Vec<Packed>> {
         };
         records.push(Encoded { record, payload });
     }
-    done.push(sealed(records, pack));
-    Ok(done)
+    Ok((records, pack))
 }
 
 fn is_alone(status: Status) -> bool {
     !status.is_final() || status.is_failure()
-}
-
-/// A pack of one is none: that payload lies alone.
-fn sealed(mut records: Vec<Encoded>, pack: Pack) -> Packed {
-    if pack.len() > 1 {
-        return Packed { records, pack: Some(pack.finish()) };
-    }
-    if let Some(only) = records.iter_mut().find(|of| matches!(of.payload, Payload::Line(_))) {
-        only.payload = Payload::Alone(pack.alone());
-    }
-    Packed { records, pack: None }
 }
 
 #[cfg(all(test, feature = "conformance"))]
@@ -189,17 +187,18 @@ mod tests {
     async fn records_come_out_as_they_went_in_whatever_their_lengths() {
         let mut random = Arbitrary::new(5, 1_000);
         let mut records: Vec<Record> = Vec::new();
-        while records.len() < 5 * CHUNK {
+        while records.len() < 5 * PACK_RECORDS {
             records.extend(random.records());
         }
-        records.truncate(5 * CHUNK - 1);
+        records.truncate(5 * PACK_RECORDS - 1);
         let long = (0..PACK_BYTES).map(|_| random.rng.alphabetic()).collect();
         let mut usage = random.usage();
         usage.payload = Some(Arc::new(UsagePayload { content: long, ..UsagePayload::default() }));
-        records.insert(CHUNK + 7, usage.into());
+        records.insert(PACK_RECORDS + 7, usage.into());
         let (mut found, mut packs) = (Vec::new(), 0);
         for (packed, number) in encode_ahead(&records).unwrap().zip(0..) {
             let Packed { records, pack } = packed.unwrap();
+            let pack = pack.map(|pack| pack.finish().unwrap());
             packs += usize::from(pack.is_some());
             let mut read = Packs::default();
             for Encoded { mut record, payload } in records {
@@ -218,7 +217,7 @@ mod tests {
             }
         }
         assert_eq!(found, records);
-        // Five chunks, one of which is cut where a long payload filled its pack.
+        // Five are full of records, and one was cut where a long payload filled it.
         assert_eq!(packs, 6);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use prompt_engine_core::codec::{Encoded, Packed, Payload};
+use prompt_engine_core::codec::{Encoded, Payload};
 use prompt_engine_core::{Error, ErrorKind, Timestamp};
 use sqlx::postgres::PgBindIterExt;
 use sqlx::types::Uuid;
@@ -14,7 +14,7 @@ use super::{Done, ROWS};
 use crate::batch::{Id, Identity};
 use crate::cells::Kept;
 use crate::error::Outcome;
-use crate::payloads::used;
+use crate::payloads::{Sealed, used};
 use crate::wire::Moment;
 
 /// Bytes of payloads and packs written by one statement at most, the last one aside: a message to the
@@ -47,10 +47,10 @@ struct Rest<'a> {
 }
 
 impl<'a> Rest<'a> {
-    async fn of(encoded: &'a [Packed], done: &Done) -> Outcome<Self> {
+    async fn of(encoded: &'a [Sealed], done: &Done) -> Outcome<Self> {
         let mut rest = Self::default();
         let mut numbers = done.numbers.iter().flat_map(|first| *first..*first + i64::from(ROWS));
-        for Packed { records, pack } in encoded {
+        for Sealed { records, pack } in encoded {
             let number = numbers.next().ok_or_else(no_number)?;
             let mut unused = Vec::new();
             for Encoded { record, payload } in records {
@@ -93,7 +93,7 @@ fn no_number() -> Error {
 /// before, if it was to look.
 pub(super) async fn insert(
     conn: &mut PgConnection,
-    encoded: &[Packed],
+    encoded: &[Sealed],
     done: &Done,
     kept: &Kept,
     look: bool,
