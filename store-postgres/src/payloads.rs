@@ -21,7 +21,7 @@ const READ_PACKS: usize = 16;
 /// Packs that are in memory at once while payloads are taken out of them.
 const PACKS: usize = 64;
 
-/// The payloads of a batch, encoded on other threads while its rows are on their way.
+/// The payloads of a batch, encoded on another thread while its rows are on their way.
 pub(crate) struct Payloads {
     task: Mutex<Option<JoinHandle<Outcome<Vec<Sealed>>>>>,
     done: OnceCell<Vec<Sealed>>,

@@ -217,7 +217,7 @@ mod tests {
             }
         }
         assert_eq!(found, records);
-        // Five are full of records, and one was cut where a long payload filled it.
+        // Four are full of records, one was cut where a long payload filled it, and one has the rest.
         assert_eq!(packs, 6);
     }
 }
