@@ -105,7 +105,7 @@ impl Iterator for Encoding {
 }
 
 /// Checks `records`, and begins to encode their payloads. Must be called on a tokio runtime. Taking
-/// a record blocks until it is there.
+/// the next [`Packed`] blocks until its records are there.
 ///
 /// # Errors
 /// `Invalid`, naming the first record that breaks [`Record::validate`].
@@ -123,34 +123,28 @@ fn encode_all(
     to: &mpsc::Sender<Result<Packed>>,
 ) {
     while records.len() > 0 {
-        let (sender, packing) = mpsc::channel();
-        let (packed, pack) = match gathered(&mut records) {
-            // A pack of one is none: that payload lies alone.
-            Ok((mut records, pack)) if pack.len() <= 1 => {
-                let lies_in = |of: &&mut Encoded| matches!(of.payload, Payload::Line(_));
-                if let Some(only) = records.iter_mut().find(lies_in) {
-                    only.payload = Payload::Alone(pack.alone());
-                }
-                (Ok(Packed { records, pack: None }), None)
+        let taken = match gathered(&mut records) {
+            Ok((records, None)) => to.send(Ok(Packed { records, pack: None })).is_ok(),
+            Ok((records, Some(pack))) => {
+                let (sender, packing) = mpsc::channel();
+                let packing = Some(Packing(packing));
+                to.send(Ok(Packed { records, pack: packing })).is_ok()
+                    && sender.send(pack.finish()).is_ok()
             }
-            Ok((records, pack)) => {
-                (Ok(Packed { records, pack: Some(Packing(packing)) }), Some(pack))
+            Err(error) => {
+                // Where nobody takes it, nobody waits for it either.
+                let _ = to.send(Err(error));
+                false
             }
-            Err(error) => (Err(error), None),
         };
-        let failed = packed.is_err();
-        if to.send(packed).is_err() || failed {
+        if !taken {
             return;
-        }
-        if let Some(pack) = pack {
-            // Nobody waits for it where writing its records failed.
-            let _ = sender.send(pack.finish());
         }
     }
 }
 
-/// The next records whose payloads fill a pack.
-fn gathered(from: &mut impl Iterator<Item = Record>) -> Result<(Vec<Encoded>, Pack)> {
+/// The next records whose payloads fill a pack, and that. A pack of one is none: its payload lies alone.
+fn gathered(from: &mut impl Iterator<Item = Record>) -> Result<(Vec<Encoded>, Option<Pack>)> {
     let (mut records, mut pack) = (Vec::with_capacity(PACK_RECORDS), Pack::default());
     while records.len() < PACK_RECORDS && pack.bytes() < PACK_BYTES {
         let Some(mut record) = from.next() else { break };
@@ -167,7 +161,13 @@ fn gathered(from: &mut impl Iterator<Item = Record>) -> Result<(Vec<Encoded>, Pa
         };
         records.push(Encoded { record, payload });
     }
-    Ok((records, pack))
+    if pack.len() > 1 {
+        return Ok((records, Some(pack)));
+    }
+    if let Some(only) = records.iter_mut().find(|of| matches!(of.payload, Payload::Line(_))) {
+        only.payload = Payload::Alone(pack.alone());
+    }
+    Ok((records, None))
 }
 
 fn is_alone(status: Status) -> bool {
