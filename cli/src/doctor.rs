@@ -2,13 +2,13 @@
 //! makes cells anew where they differ.
 
 use clap::Args;
-use prompt_engine::{Difference, ErrorKind, Measures, TimeRange};
+use prompt_engine::{Difference, ErrorKind, Measures, TimeRange, Timestamp};
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::filters::RangeArgs;
-use crate::output::{document, printable, say};
+use crate::output::{document, note, printable, say};
 use crate::progress::Progress;
 use crate::table::{count, moment, number};
 
@@ -33,8 +33,9 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<(), Failu
     let engine = context.open().await?;
     let doctor = engine.doctor();
     let days = doctor.days(range).await?;
+    let unchecked_before = doctor.unchecked_before(range).await?;
     let progress = Progress::new(days.len() as u64);
-    let mut found = Found { days: days.len() as u64, ..Found::default() };
+    let mut found = Found { days: days.len() as u64, unchecked_before, ..Found::default() };
     for (done, day) in (1..).zip(days) {
         let mut checkup = match doctor.check(day).await {
             Err(error) if error.kind() == ErrorKind::Unavailable => {
@@ -72,15 +73,18 @@ struct Found {
     /// Days whose records changed while they were counted.
     unsettled: u64,
     differences: Vec<Difference>,
+    /// Before it, records were pruned.
+    unchecked_before: Option<Timestamp>,
 }
 
 impl Found {
     fn print(&self, args: &DoctorArgs, context: &Context) -> Result<(), Failure> {
-        let Self { days, usages, executions, rebuilt, differing, unsettled, differences } = self;
+        let Self { days, usages, executions, rebuilt, differing, unsettled, .. } = self;
+        let Self { differences, unchecked_before, .. } = self;
         if context.json() {
             document(&json!({
                 "days": days, "usages": usages, "executions": executions, "rebuilt": rebuilt,
-                "differing": differing, "unsettled_days": unsettled,
+                "differing": differing, "unsettled_days": unsettled, "unchecked_before": unchecked_before,
                 "differences": differences.iter().map(difference_json).collect::<Vec<_>>(),
             }))?;
         } else {
@@ -92,6 +96,12 @@ impl Found {
             if *rebuilt > 0 {
                 say(format_args!("Made {} anew.", count(*rebuilt, "sum")))?;
             }
+        }
+        if let (Some(before), false) = (unchecked_before, context.json()) {
+            note(format_args!(
+                "note: records before {} were pruned; what they add up to cannot be checked",
+                moment(*before)
+            ));
         }
         let counted = format!(
             "{} and {} of {} counted again",

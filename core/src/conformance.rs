@@ -245,6 +245,7 @@ macro_rules! conformance_suite {
                 ends_inside_a_quarter_are_exact,
                 what_was_folded_is_not_counted_again,
                 rebuilding_changes_no_answer,
+                the_doctor_passes_over_days_without_anything,
                 appends_and_folds_at_once_lose_nothing,
                 cubes_answer_what_the_records_do,
             }

@@ -2,12 +2,12 @@
 //! Invariant: a difference is reported only of records that did not change while they were compared,
 //! so writers may go on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::aggregate::{AggregateQuery, AggregateRow, Dimension, GroupKey, Measures, Source};
-use crate::cube::{Cube, cell_of};
+use crate::cube::{Cube, cell_of, misses};
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::{Order, PageQuery, RecordQuery};
 use crate::store::{Rebuild, Store};
@@ -75,42 +75,73 @@ impl Doctor {
         Self { store }
     }
 
-    /// The days (UTC) that share a moment with `range`, from that of the raw horizon (or else of the
-    /// first record) to that of the last record, as ranges: whole days, but that the first starts at the
-    /// horizon.
+    /// The days (UTC) that share a moment with `range` and have records or cells, from that of the raw
+    /// horizon (or else of the first record) to that of the last record, as ranges: whole days, but that
+    /// the first starts at the horizon where that lies in it.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn days(&self, range: TimeRange) -> Result<Vec<TimeRange>> {
-        let Some((first, last)) = self.ends().await? else { return Ok(Vec::new()) };
         let horizon = self.store.raw_horizon().await?;
-        let from = first.max(range.from.unwrap_or(first));
-        let behind = last.saturating_add(Duration::from_micros(1));
-        let to = range.to.map_or(behind, |to| to.min(behind));
-        let day = Bucket { width: BucketWidth::Day, zone: Zone::UTC };
-        let days = day.starts_in(TimeRange { from: Some(from), to: Some(to) });
-        Ok(days
-            .map(|start| TimeRange {
-                from: Some(horizon.map_or(start, |horizon| horizon.max(start))),
-                to: Some(day.next(start)),
-            })
-            .collect())
+        let stored = TimeRange { from: horizon, to: None };
+        let first = horizon.or(self.record_at(stored, Order::OldestFirst).await?);
+        let last = self.record_at(stored, Order::NewestFirst).await?.or(horizon);
+        let Some((first, last)) = first.zip(last) else { return Ok(Vec::new()) };
+        let asked = range.to.map(|to| to.saturating_sub(Duration::from_micros(1)));
+        let last = day_of(asked.map_or(last, |asked| asked.min(last)));
+        let mut days = BTreeSet::new();
+        let mut next = Some(day_of(range.from.map_or(first, |from| from.max(first))));
+        // From one day that has records to the next: between them may be years.
+        while let Some(from) = next.filter(|next| *next <= last) {
+            let rest = TimeRange { from: Some(from), to: end_of(last) };
+            let busy = self.record_at(rest, Order::OldestFirst).await?.map(day_of);
+            let quiet = TimeRange { from: Some(from), to: busy.or(rest.to) };
+            self.days_with_cells(quiet, &mut days).await?;
+            days.extend(busy);
+            next = busy.and_then(end_of);
+        }
+        let whole = |start| TimeRange { from: horizon.max(Some(start)), to: end_of(start) };
+        Ok(days.into_iter().map(whole).collect())
     }
 
-    /// When the first and the last record started, or the raw horizon.
-    async fn ends(&self) -> Result<Option<(Timestamp, Timestamp)>> {
-        let horizon = self.store.raw_horizon().await?;
-        let mut moments: Vec<_> = horizon.into_iter().collect();
-        for order in [Order::OldestFirst, Order::NewestFirst] {
-            let page = PageQuery { limit: 1, after: None };
-            let range = TimeRange { from: horizon, to: None };
-            let query = RecordQuery { range, order, page, ..RecordQuery::default() };
-            let usages = self.store.list_usages(&query).await?.items;
-            moments.extend(usages.iter().map(|usage| usage.created_at));
-            let executions = self.store.list_executions(&query).await?.items;
-            moments.extend(executions.iter().map(|execution| execution.created_at));
+    /// The moment before which records of `range` were pruned, if any were: what they add up to cannot
+    /// be checked any more.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn unchecked_before(&self, range: TimeRange) -> Result<Option<Timestamp>> {
+        let query = AggregateQuery { range, ..AggregateQuery::default() };
+        Ok(misses(&query, self.store.raw_horizon().await?))
+    }
+
+    /// When the first record of `range` in this order started.
+    async fn record_at(&self, range: TimeRange, order: Order) -> Result<Option<Timestamp>> {
+        let page = PageQuery { limit: 1, after: None };
+        let query = RecordQuery { range, order, page, ..RecordQuery::default() };
+        let usages = self.store.list_usages(&query).await?.items;
+        let executions = self.store.list_executions(&query).await?.items;
+        let usages = usages.iter().map(|usage| usage.created_at);
+        let executions = executions.iter().map(|execution| execution.created_at);
+        let both = usages.chain(executions);
+        Ok(match order {
+            Order::OldestFirst => both.min(),
+            Order::NewestFirst => both.max(),
+        })
+    }
+
+    /// Adds the days of `range` that have cells of any cube and width.
+    async fn days_with_cells(
+        &self,
+        range: TimeRange,
+        days: &mut BTreeSet<Timestamp>,
+    ) -> Result<()> {
+        for cube in Cube::ALL {
+            for width in BucketWidth::ALL {
+                let rows = readable(&*self.store, &cells(*cube, *width, range)).await?;
+                days.extend(rows.iter().filter_map(|row| row.key.bucket).map(day_of));
+            }
         }
-        Ok(moments.iter().min().copied().zip(moments.iter().max().copied()))
+        Ok(())
     }
 
     /// Compares all cells of a day of [`Doctor::days`] with its records. Of a day that is being written
@@ -230,6 +261,17 @@ async fn readable(store: &dyn Store, query: &AggregateQuery) -> Result<Vec<Aggre
         Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Vec::new()),
         Err(error) => Err(error),
     }
+}
+
+/// The start of the day that `moment` is in.
+fn day_of(moment: Timestamp) -> Timestamp {
+    start_of(BucketWidth::Day, moment)
+}
+
+/// Where the day that starts at `start` ends; the last of the year 9999 is open.
+fn end_of(start: Timestamp) -> Option<Timestamp> {
+    let day = Bucket { width: BucketWidth::Day, zone: Zone::UTC };
+    Some(day.next(start)).filter(|next| *next < Timestamp::MAX)
 }
 
 fn start_of(width: BucketWidth, moment: Timestamp) -> Timestamp {

@@ -131,6 +131,37 @@ async fn the_doctor_finds_damaged_cells_and_makes_them_anew() {
 }
 
 #[tokio::test]
+async fn the_doctor_finds_cells_of_a_day_whose_records_are_gone() {
+    for width in BucketWidth::ALL {
+        let (_folder, path, store) = folded().await;
+        let day = at(400 * 86_400);
+        for moment in [day, at(3_000 * 86_400)] {
+            let (usage, execution) = call(moment);
+            store.append(&[usage.into(), execution.into()]).await.unwrap();
+        }
+        while store.fold().await.unwrap().more {}
+        let connection = Connection::open(&path).unwrap();
+        for gone in [
+            "DELETE FROM prompt_engine_usages WHERE created_at = ?",
+            "DELETE FROM prompt_engine_llm_executions WHERE created_at = ?",
+        ] {
+            assert_eq!(connection.execute(gone, [day.as_micros()]).unwrap(), 1);
+        }
+        let others = "DELETE FROM prompt_engine_cells WHERE start = ? AND width <> ?";
+        connection.execute(others, (day.as_micros(), width.code())).unwrap();
+        let doctor = Doctor::new(Arc::new(store.clone()));
+        let days = doctor.days(TimeRange::default()).await.unwrap();
+        assert_eq!((days.len(), days[1].from), (3, Some(day)), "{width}");
+        let found = doctor.check(days[1]).await.unwrap();
+        assert_eq!(found.executions, 0);
+        assert!(found.differences.iter().all(|of| of.width == *width) && found.differing > 0);
+        doctor.rebuild(days[1]).await.unwrap();
+        assert_eq!(doctor.check(days[1]).await.unwrap().differing, 0);
+        assert_eq!(doctor.days(TimeRange::default()).await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
 async fn cells_before_the_horizon_are_never_made_anew() {
     let (_folder, path, store) = folded().await;
     let prune = Prune { payloads_before: None, raw_before: Some(at(5_400)), limit: 1_000 };

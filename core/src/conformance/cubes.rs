@@ -3,15 +3,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::Fixture;
 use super::aggregate::arbitrary_query;
 use super::arbitrary::{Arbitrary, at, attribution, call};
 use super::recount::recount;
 use crate::aggregate::{AggregateQuery, Dimension, Source};
+use crate::doctor::Doctor;
 use crate::record::{LlmExecution, Record, Usage};
 use crate::store::{CostRevision, Prune, Rebuild, Rebuilt, Store};
-use crate::time::{Bucket, BucketWidth, TimeRange};
+use crate::time::{Bucket, BucketWidth, TimeRange, Timestamp};
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Folds until nothing is left to fold.
 async fn fold_all(store: &dyn Store) {
@@ -121,6 +125,38 @@ pub async fn rebuilding_changes_no_answer(fx: Fixture) {
     // Nothing is made anew of an hour whose records are gone.
     let rebuilt = fx.store.rebuild(Rebuild::Hour(at(0))).await.unwrap();
     assert_eq!(rebuilt, Rebuilt::default());
+}
+
+/// The doctor looks at days that have records, be there thousands of years between them, and says what
+/// it cannot check.
+pub async fn the_doctor_passes_over_days_without_anything(fx: Fixture) {
+    let doctor = Doctor::new(Arc::clone(&fx.store));
+    assert_eq!(doctor.days(TimeRange::all()).await.unwrap(), []);
+    let day = |number: i64| at(number * 86_400);
+    let moments = [at(7), day(1), day(700).saturating_add(HOUR), Timestamp::MAX];
+    for moment in moments {
+        let (usage, execution) = call(moment);
+        fx.append(&[usage.into(), execution.into()]).await;
+    }
+    let until = |from: Timestamp| TimeRange { from: Some(from), to: from.checked_add(24 * HOUR) };
+    let last_day: Timestamp = "9999-12-31T00:00:00Z".parse().unwrap();
+    let all = [until(day(0)), until(day(1)), until(day(700)), until(last_day)];
+    let days = doctor.days(TimeRange::all()).await.unwrap();
+    assert_eq!(days, all);
+    for day in days {
+        let checkup = doctor.check(day).await.unwrap();
+        assert_eq!((checkup.usages, checkup.executions, checkup.differing), (1, 1, 0));
+    }
+    let between = TimeRange { from: Some(day(1).saturating_add(HOUR)), to: Some(day(700)) };
+    assert_eq!(doctor.days(between).await.unwrap(), all[1..2]);
+    assert_eq!(doctor.unchecked_before(TimeRange::all()).await.unwrap(), None);
+    let horizon = day(1).saturating_add(HOUR);
+    let prune = Prune { payloads_before: None, raw_before: Some(horizon), limit: 1_000 };
+    assert!(fx.store.prune(&prune).await.unwrap().done);
+    assert_eq!(doctor.unchecked_before(between).await.unwrap(), None);
+    assert_eq!(doctor.unchecked_before(until(day(0))).await.unwrap(), Some(horizon));
+    assert_eq!(doctor.unchecked_before(until(day(1))).await.unwrap(), Some(horizon));
+    assert_eq!(doctor.days(TimeRange { to: Some(day(1)), ..between }).await.unwrap(), []);
 }
 
 /// While some append and others fold, every answer is of one moment, and in the end all is counted.

@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use crate::aggregate::{AggregateQuery, Detail};
-use crate::time::{Bucket, BucketWidth, TimeRange, Timestamp};
+use crate::time::{Bucket, BucketWidth, TimeRange, Timestamp, Zone};
 
 use super::cell::model_lead;
 use super::{Cube, QUARTER, micros_of, start_of};
 
-/// Buckets that are told apart cell by cell; a series of more (a year of quarters is 35,000) is read
-/// from the records.
+/// Buckets of another zone than UTC that are told apart cell by cell; a series of more (a year of quarters
+/// is 35,000) is read from the records.
 const MOST_BUCKETS: usize = 50_000;
 
 /// How an answer is read.
@@ -21,6 +21,8 @@ pub struct Plan {
     cube: Option<Cube>,
     lead: Option<Vec<u8>>,
     durations: bool,
+    /// The widest cells that are read.
+    widest: BucketWidth,
     cells: [Vec<Stretch>; 3],
     /// Of the cells, those that are taken away.
     taken: [Vec<Stretch>; 3],
@@ -83,7 +85,8 @@ impl Plan {
     /// Whether the plan of `query` depends on the extent of the records.
     pub fn needs_extent(query: &AggregateQuery) -> bool {
         let open = query.range.from.is_none() || query.range.to.is_none();
-        query.bucket.is_some() && open && Cube::covering(query).is_some()
+        let bucketed = query.bucket.is_some() && of_utc(query).is_none();
+        bucketed && open && Cube::covering(query).is_some()
     }
 
     /// The plan of `query` in a store of this raw horizon and, where it is
@@ -94,6 +97,7 @@ impl Plan {
             cube,
             lead: cube.and_then(|cube| lead(cube, query)),
             durations: query.detail == Detail::Full,
+            widest: of_utc(query).unwrap_or(BucketWidth::Day),
             cells: Default::default(),
             taken: Default::default(),
             covered: Vec::new(),
@@ -126,7 +130,9 @@ impl Plan {
             return;
         }
         let live = Stretch { from: range.from.max(self.horizon), ..range };
-        match (self.cube, query.bucket) {
+        // No cell lies in two buckets of UTC.
+        let apart = query.bucket.filter(|_| of_utc(query).is_none());
+        match (self.cube, apart) {
             (None, _) => push(&mut self.records, live),
             (Some(_), None) => self.bucket(Stretch { from: i64::MIN, to: i64::MAX }, range),
             (Some(_), Some(bucket)) => match buckets(range, bucket, self.extent) {
@@ -197,7 +203,8 @@ impl Plan {
         push(&mut self.covered, quarters);
         let mut inner = quarters;
         let mut place = 0;
-        for wider in [BucketWidth::Hour, BucketWidth::Day] {
+        let wider = [BucketWidth::Hour, BucketWidth::Day];
+        for wider in wider.into_iter().filter(|wider| *wider <= self.widest) {
             let Some(cells) = self.cells_of(micros_of(wider), inner, bucket) else { break };
             for (end, outside) in [
                 (Stretch::between(inner.from, cells.from), cells.from < inner.from),
@@ -264,6 +271,11 @@ impl Plan {
         let behind = self.covered.partition_point(|stretch| stretch.to <= quarter);
         self.covered.get(behind).is_some_and(|stretch| stretch.from <= quarter)
     }
+}
+
+/// The width of the buckets that are asked for, where they are of UTC, as cells are.
+fn of_utc(query: &AggregateQuery) -> Option<BucketWidth> {
+    query.bucket.filter(|bucket| bucket.zone == Zone::UTC).map(|bucket| bucket.width)
 }
 
 /// Whether an end of the range, or of a bucket, lies inside a quarter of an hour whose records were

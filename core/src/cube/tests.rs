@@ -187,10 +187,12 @@ fn a_series_of_more_buckets_than_are_told_apart_is_right() {
         }
         both.prune();
         for width in [BucketWidth::QuarterHour, BucketWidth::Hour] {
-            let bucket = Some(crate::Bucket { width, zone: crate::Zone::UTC });
-            let query = AggregateQuery { bucket, ..AggregateQuery::default() };
-            let expected = now(both.oracle.aggregate(&query)).unwrap();
-            assert_eq!(both.cubes.answer(&query).rows, expected.rows, "{width}");
+            for zone in ["UTC", "Europe/Berlin", "Asia/Kathmandu"] {
+                let bucket = Some(crate::Bucket { width, zone: zone.parse().unwrap() });
+                let query = AggregateQuery { bucket, ..AggregateQuery::default() };
+                let expected = now(both.oracle.aggregate(&query)).unwrap();
+                assert_eq!(both.cubes.answer(&query).rows, expected.rows, "{width} {zone}");
+            }
         }
     }
 }
