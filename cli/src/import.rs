@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use prompt_engine::{
     Attribution, ErrorCategory, ErrorKind, ExecutionId, ExecutionPayload, LlmExecution, NewPrompt,
-    PriceBook, PriceRequest, Prompt, PromptEngine, Record, Slug, Status, Usage, UsageId,
+    PriceBook, PriceRequest, Prompt, PromptEngine, Record, Slug, Status, Timestamp, Usage, UsageId,
     VersionDraft, Zone,
 };
 
@@ -121,6 +121,7 @@ pub(crate) async fn run(args: ImportArgs, context: &Context) -> Result<(), Failu
         args: &args,
         plan: &plan,
         progress,
+        horizon: engine.store().raw_horizon().await?,
         prompts: HashMap::new(),
         seen: HashMap::new(),
         report: Report::new(args.file.display().to_string()),
@@ -148,6 +149,8 @@ struct Import<'a> {
     args: &'a ImportArgs,
     plan: &'a Plan,
     progress: Progress,
+    /// What started before it was pruned, and cannot come again.
+    horizon: Option<Timestamp>,
     prompts: HashMap<Slug, Prompt>,
     /// How many rows had a digest that begins so: some 30 bytes for each row of the file. Two that
     /// differ and begin alike, one case in 10^5 for ten million rows, only raise an ordinal.
@@ -171,7 +174,7 @@ impl Import<'_> {
         {
             self.report.read += 1;
             match self.ready(line, &source).await? {
-                Ok(ready) => batch.push(ready),
+                Ok(ready) => batch.extend(ready),
                 Err(refusal) => {
                     if self.args.on_error == OnError::Stop {
                         self.store(std::mem::take(&mut batch)).await?;
@@ -190,12 +193,12 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// The records of a line, or why there are none.
+    /// The records of a line, none of one from before the raw horizon, or why it is refused.
     async fn ready(
         &mut self,
         line: Result<source::Line, Refusal>,
         source: &Source,
-    ) -> Result<Result<Ready, Refusal>, Failure> {
+    ) -> Result<Result<Option<Ready>, Refusal>, Failure> {
         let line = match line {
             Ok(line) => line,
             Err(refusal) => return Ok(Err(refusal)),
@@ -213,6 +216,10 @@ impl Import<'_> {
         else {
             return refuse(None, "it lacks a needed field".to_owned());
         };
+        if self.horizon.is_some_and(|horizon| at < horizon) {
+            self.report.before_horizon += 1;
+            return Ok(Ok(None));
+        }
         let Some(prompt) = self.prompt(slug).await? else {
             return refuse(None, format!("there is no prompt {slug}; --create-prompts makes it"));
         };
@@ -254,7 +261,7 @@ impl Import<'_> {
             Err(why) => return refuse(None, why),
         };
         self.report.note(&execution);
-        Ok(Ok(Ready { line: line.number, records: [usage.into(), execution.into()] }))
+        Ok(Ok(Some(Ready { line: line.number, records: [usage.into(), execution.into()] })))
     }
 
     /// The execution with all that the row says about its end, priced at its own moment.

@@ -22,7 +22,9 @@ pub(super) struct Report {
     pub(super) stored: u64,
     pub(super) already_there: u64,
     pub(super) refused: u64,
-    /// Of the lines that were not refused, stored now or before: how many have a price.
+    /// Lines from before the raw horizon, which are left out.
+    pub(super) before_horizon: u64,
+    /// Of the other lines that were not refused, stored now or before: how many have a price.
     priced: u64,
     unpriced: u64,
     /// The earliest and the latest moment of those lines.
@@ -112,6 +114,12 @@ impl Report {
         }
         if !self.prompts_created.is_empty() {
             say(format_args!("prompts created: {}", self.prompts_created.join(", ")))?;
+        }
+        if self.before_horizon > 0 {
+            let rows = count(self.before_horizon, "row");
+            note(format_args!(
+                "{rows} left out: this store takes nothing from before its raw horizon"
+            ));
         }
         for column in &self.columns_never_seen {
             note(format_args!("no line has {}", printable(column)));

@@ -72,6 +72,42 @@ fn what_is_old_goes_and_the_rest_stays() {
 }
 
 #[test]
+fn what_was_pruned_is_passed_over_when_its_file_is_imported_again() {
+    let place = with_calls(&[1, 40, 200, 300]);
+    place.ok(&["prune", "--raw-older-than", "26w", "--apply"]);
+    let mut grown = std::fs::read_to_string(place.path().join("c.csv")).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    grown.push_str(&format!("{},new\n", now - 2 * DAY));
+    place.file("c.csv", grown);
+    let map = ["--map", "created_at=at,response_content=text"];
+    let set = ["--set", "prompt=welcome,provider=openai,model=gpt-4o"];
+    let import = [&["import", "c.csv"], &map[..], &set].concat();
+    let report = place.json(&import);
+    let counts =
+        ["read", "stored", "already_there", "refused", "before_horizon"].map(|of| &report[of]);
+    assert_eq!(counts, [&json!(5), &json!(1), &json!(2), &json!(0), &json!(2)]);
+    assert_eq!(report["priced"], 0);
+    let said = place.run(&import);
+    assert!(said.status.success());
+    let noted = String::from_utf8(said.stderr).unwrap();
+    assert!(noted.contains("2 rows left out"), "{noted}");
+}
+
+#[test]
+fn the_doctor_says_what_was_pruned() {
+    let place = with_calls(&[1, 40, 200, 300]);
+    assert_eq!(place.json(&["doctor"])["unchecked_before"], json!(null));
+    place.ok(&["prune", "--raw-older-than", "26w", "--apply"]);
+    let doctor = place.run(&["doctor"]);
+    let noted = String::from_utf8(doctor.stderr).unwrap();
+    assert!(noted.starts_with("note: records before 2"), "{noted}");
+    let found = place.json(&["doctor"]);
+    assert_eq!((&found["executions"], &found["differing"]), (&json!(2), &json!(0)));
+    assert!(found["unchecked_before"].is_string());
+    assert_eq!(place.json(&["doctor", "--last", "7d"])["unchecked_before"], json!(null));
+}
+
+#[test]
 fn the_latest_failures_say_that_others_were_pruned() {
     let place = Place::with_prompt();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
