@@ -111,6 +111,9 @@ impl RecordStore for Observed {
     async fn prune(&self, prune: &Prune) -> Result<Pruned> {
         self.store.prune(prune).await
     }
+    async fn compact(&self) -> Result<()> {
+        self.store.compact().await
+    }
     async fn raw_horizon(&self) -> Result<Option<Timestamp>> {
         self.store.raw_horizon().await
     }

@@ -271,6 +271,7 @@ macro_rules! conformance_suite {
                 pruning_nothing_changes_nothing,
                 payloads_expire_and_their_records_stay,
                 records_before_a_moment_are_deleted_everywhere,
+                compacting_changes_nothing,
                 a_prune_is_bounded_and_says_whether_it_is_done,
                 a_record_before_the_horizon_is_refused,
                 the_horizon_never_moves_back,

@@ -44,7 +44,9 @@ macro_rules! from_driver {
     };
 }
 
-from_driver!(DatabaseError TransactionError TableError StorageError CommitError SetDurabilityError);
+from_driver! {
+    DatabaseError TransactionError TableError StorageError CommitError SetDurabilityError CompactionError
+}
 
 impl Fault {
     /// The fault as one about the file at `path`.

@@ -208,6 +208,10 @@ impl RecordStore for RedbStore {
         self.write_records(move |txn, terms| prune::prune(txn, terms, &prune)).await
     }
 
+    async fn compact(&self) -> Result<()> {
+        self.compact_file().await
+    }
+
     async fn raw_horizon(&self) -> Result<Option<Timestamp>> {
         self.read(|txn, _| {
             let horizon = meta(&txn.open_table(META)?, RAW_HORIZON)?;

@@ -165,6 +165,10 @@ impl RedbStore {
         Ok(self.handle.shared.fold().await?.0)
     }
 
+    pub(crate) async fn compact_file(&self) -> Result<()> {
+        self.handle.shared.compact().await
+    }
+
     /// Runs `work`, which makes cells anew, as [`RedbStore::write_records`] does.
     pub(crate) async fn rebuild_cells<T: Send + 'static>(
         &self,
@@ -259,6 +263,23 @@ impl Shared {
             })
         };
         self.run(write).await
+    }
+
+    /// Moves what is stored to the front of the file and cuts off the rest. All others wait.
+    async fn compact(self: &Arc<Self>) -> Result<()> {
+        let permit = Arc::clone(&self.writer).lock_owned().await;
+        let compact = move |shared: &Self| {
+            let _permit = permit;
+            shared.with_database(|_| Ok(()))?;
+            let mut slot = shared.database.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(database) = slot.as_mut() else { return Err(Fault::Cancelled) };
+            let outcome = database.compact().map(drop).map_err(Fault::from);
+            if outcome.as_ref().is_err_and(Fault::is_final) {
+                slot.take();
+            }
+            outcome
+        };
+        self.run(compact).await
     }
 
     /// Runs `work` off the caller's thread.

@@ -235,9 +235,9 @@ async fn what_is_pruned_is_gone_from_its_pack() {
     assert_eq!(pieces(&path).len(), 0);
 }
 
-/// redb shortens a file seldom, but writes again where something lay before.
+/// redb shortens a file seldom, but writes again where something lay before, and when it is compacted.
 #[tokio::test]
-async fn the_room_of_what_was_pruned_is_used_again() {
+async fn the_room_of_what_was_pruned_is_used_again_or_given_back() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("rounds.redb");
     let store = open(&path).await;
@@ -256,6 +256,9 @@ async fn the_room_of_what_was_pruned_is_used_again() {
         lengths.push(std::fs::metadata(&path).unwrap().len());
     }
     assert!(lengths[9] <= lengths[2], "{lengths:?}");
+    store.compact().await.unwrap();
+    let compacted = std::fs::metadata(&path).unwrap().len();
+    assert!(compacted < lengths[9] / 4 * 3, "{lengths:?}, then {compacted}");
 }
 
 /// What is done to the pieces of a pack, and what of its neighbours' payloads is said then.

@@ -103,6 +103,30 @@ pub async fn records_before_a_moment_are_deleted_everywhere(fx: Fixture) {
     }
 }
 
+/// What is stored stays as it is while the space of what was deleted is given back, and others go on.
+pub async fn compacting_changes_nothing(fx: Fixture) {
+    fx.store.compact().await.unwrap();
+    let calls = calls(&fx, 40).await;
+    assert!(fx.store.prune(&raw(quarter(30), 1_000)).await.unwrap().done);
+    let query = AggregateQuery { group_by: vec![Dimension::Prompt], ..AggregateQuery::default() };
+    let before = fx.store.aggregate(&query).await.unwrap().rows;
+    let all = RecordQuery::default();
+    let new = call(quarter(50));
+    let new: [Record; 2] = [new.0.into(), new.1.into()];
+    let (compacted, appended, listed) =
+        tokio::join!(fx.store.compact(), fx.store.append(&new), fx.store.list_usages(&all),);
+    compacted.unwrap();
+    assert_eq!(appended.unwrap().stored, 2);
+    assert!((10..=11).contains(&listed.unwrap().items.len()));
+    let fx = fx.reopened().await;
+    fx.store.compact().await.unwrap();
+    let kept = calls[30..].iter().cloned().flat_map(|(u, e)| [u.into(), e.into()]);
+    all_are_stored(&fx, &kept.chain(new).collect::<Vec<_>>()).await;
+    let range = TimeRange { from: None, to: Some(quarter(50)) };
+    let after = fx.store.aggregate(&AggregateQuery { range, ..query }).await.unwrap().rows;
+    assert_eq!(after, before);
+}
+
 /// A call of prune deletes at most its limit of each, the oldest first, and says whether more is left.
 pub async fn a_prune_is_bounded_and_says_whether_it_is_done(fx: Fixture) {
     let calls = calls(&fx, 10).await;

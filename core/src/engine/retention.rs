@@ -131,7 +131,8 @@ impl Expired {
         Ok(rows.iter().fold((0, 0), sum))
     }
 
-    /// Deletes it, and says what was deleted.
+    /// Deletes it, and says what was deleted. redb keeps the room for what comes, until
+    /// [`compact`](crate::RecordStore::compact).
     pub async fn apply(&self) -> Result<PruneProgress> {
         self.apply_with(|_| {}).await
     }
