@@ -7,7 +7,7 @@ use prompt_engine::{Analytics, GroupBy, StatsQuery, TimeRange, Usd};
 use crate::context::Context;
 use crate::explain::ExplainArgs;
 use crate::failure::Failure;
-use crate::filters::{FilterArgs, RangeArgs, hour};
+use crate::filters::{FilterArgs, RangeArgs, at_least_one, hour};
 use crate::output::{self, heading, say};
 use crate::quiet::{Shown, shown, without_calls};
 use crate::table::{bar, cell, cost, count, make_room, number, share, show, table};
@@ -26,7 +26,7 @@ pub(crate) struct CostsArgs {
     #[arg(long, value_name = "WHAT", default_value_t)]
     by: GroupBy,
     /// How many rows at most, the most expensive first; 20 sessions or users unless given.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = at_least_one)]
     limit: Option<usize>,
     #[command(flatten)]
     range: RangeArgs,

@@ -29,7 +29,9 @@ const TIMEOUT: Duration = Duration::from_millis(800);
 
 /// How to show it.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  prompt-engine demo --calls 1000 --file /tmp/demo.db")]
+#[command(
+    after_help = "The demo makes a SQLite file of its own; what --store names is left alone.\n\nExample:\n  prompt-engine demo --calls 1000 --file /tmp/demo.db"
+)]
 pub(crate) struct DemoArgs {
     /// The file to make; it must not exist. [default: prompt_engine_demo.db, or the next free
     /// name with a number]

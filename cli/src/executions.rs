@@ -140,6 +140,8 @@ async fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
             lines.push(record_json::execution(one, &slug));
         }
         output::lines(&lines)?;
+    } else if page.items.is_empty() && args.slowest {
+        say("There are no such calls of which is known how long they took.")?;
     } else if page.items.is_empty() {
         say("There are no such calls.")?;
     } else {

@@ -67,9 +67,16 @@ impl RangeArgs {
 
 /// From when to when a range goes, on the clocks of `zone`.
 pub(crate) fn bounds(range: TimeRange, zone: Zone) -> String {
-    // The label of a quarter of an hour shows any minute.
+    // The label of a quarter of an hour shows any minute, and offsets are whole minutes.
     let clock = Bucket { width: BucketWidth::QuarterHour, zone };
-    let show = |at: Timestamp| hour(&clock.label(at));
+    let show = |at: Timestamp| {
+        let mut text = hour(&clock.label(at));
+        let seconds = at.as_micros().div_euclid(1_000_000).rem_euclid(60);
+        if seconds > 0 {
+            text.insert_str("2026-01-31 10:00".len(), &format!(":{seconds:02}"));
+        }
+        text
+    };
     match (range.from, range.to) {
         (Some(from), Some(to)) => format!("{} to {}", show(from), show(to)),
         (Some(from), None) => format!("since {}", show(from)),
@@ -159,6 +166,14 @@ impl MoreFilterArgs {
     }
 }
 
+/// How many rows to show, as the value of an option.
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".to_owned()),
+        other => other.map_err(|error: std::num::ParseIntError| error.to_string()),
+    }
+}
+
 /// A JSON object, as the value of an option.
 pub(crate) fn parse_object(text: &str) -> Result<Map<String, Value>, String> {
     match serde_json::from_str(text) {
@@ -190,6 +205,8 @@ mod tests {
         let berlin = "Europe/Berlin".parse().unwrap();
         let named = bounds(TimeRange { from, to: None }, berlin);
         assert_eq!(named, "since 2026-01-01 01:00+01:00");
+        let seconds = TimeRange { from: None, to: at("2026-01-08T12:30:07.5Z") };
+        assert_eq!(bounds(seconds, berlin), "before 2026-01-08 13:30:07+01:00");
         assert_eq!(bounds(TimeRange::all(), berlin), "all time");
         let asked = RangeArgs { tz: "UTC".into(), last: Some("7d".into()), ..RangeArgs::default() };
         assert!(asked.said(range, "All").unwrap().starts_with("The last 7d: 2026-01-01 00:00Z"));

@@ -72,11 +72,14 @@ fn parse_versions(text: &str) -> Result<[u32; 2], String> {
     text.split_once(',')
         .and_then(|(first, second)| Some([version(first)?, version(second)?]))
         .filter(|[first, second]| first != second)
-        .ok_or_else(|| "write the numbers of two versions, such as 3,4".to_owned())
+        .ok_or_else(|| "write the numbers of two different versions, such as 3,4".to_owned())
 }
 
 /// Prints the numbers for people.
 fn print(answer: &PromptPerformance) -> Result<(), Failure> {
+    if answer.stats.total_executions == 0 && answer.stats.total_uses.unwrap_or(0) == 0 {
+        return say("There are no calls in this range; --last or --from choose another.");
+    }
     stats::print(&answer.stats)?;
     if !answer.by_version.is_empty() {
         say("")?;

@@ -1,4 +1,4 @@
-//! A series over time as people read it: without its empty ends, and with long silences in one line.
+//! A series over time as people read it: with its silences, long ones and those at its ends in one line.
 
 use crate::table::number;
 
@@ -11,16 +11,22 @@ pub(crate) enum Shown<'a, T> {
     Quiet(usize),
 }
 
-/// The most quiet points in a row that are shown one by one.
+/// The most quiet points in a row, between others, that are shown one by one.
 const FEW: usize = 24;
 
-/// What to show of `points`: from the first that is busy to the last.
+/// What to show of `points`; nothing where all are quiet.
 pub(crate) fn shown<T>(points: &[T], busy: impl Fn(&T) -> bool) -> Vec<Shown<'_, T>> {
     let (Some(first), Some(last)) = (points.iter().position(&busy), points.iter().rposition(&busy))
     else {
         return Vec::new();
     };
     let mut shown = Vec::new();
+    let end = |quiet: usize, shown: &mut Vec<_>| {
+        if quiet > 0 {
+            shown.push(Shown::Quiet(quiet));
+        }
+    };
+    end(first, &mut shown);
     for run in points[first..=last].chunk_by(|a, b| !busy(a) && !busy(b)) {
         if run.len() > FEW {
             shown.push(Shown::Quiet(run.len()));
@@ -28,6 +34,7 @@ pub(crate) fn shown<T>(points: &[T], busy: impl Fn(&T) -> bool) -> Vec<Shown<'_,
             shown.extend(run.iter().map(Shown::Point));
         }
     }
+    end(points.len() - 1 - last, &mut shown);
     shown
 }
 
@@ -41,10 +48,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quiet_ends_are_left_out_and_long_silences_are_one_line() {
+    fn quiet_ends_and_long_silences_are_one_line_each() {
         let busy = |point: &u32| *point > 0;
         assert_eq!(shown(&[0, 0], busy), []);
-        assert_eq!(shown(&[0, 1, 0, 2, 0], busy), [1, 0, 2].each_ref().map(Shown::Point));
+        let [one, none, two] = [1, 0, 2].each_ref().map(Shown::Point);
+        let ends = [Shown::Quiet(1), one, none, two, Shown::Quiet(2)];
+        assert_eq!(shown(&[0, 1, 0, 2, 0, 0], busy), ends);
         let mut points = vec![0; FEW + 1];
         points.insert(0, 1);
         points.push(2);

@@ -12,7 +12,7 @@ use crate::explain::ExplainArgs;
 use crate::failure::Failure;
 use crate::filters::{FilterArgs, RangeArgs, bounds};
 use crate::output::{self, heading, say};
-use crate::table::{bar, cell, cost, facts, milliseconds, number, percent, show, table};
+use crate::table::{bar, cell, cost, facts, milliseconds, number, percent, rounded, show, table};
 
 /// Which records count.
 #[derive(Debug, Args)]
@@ -95,7 +95,7 @@ pub(crate) fn print(stats: &UsageStats) -> Result<(), Failure> {
         }
     }
     if let Some(average) = stats.average_tokens {
-        token_text.push_str(&format!("; {average:.0} a call"));
+        token_text.push_str(&format!("; {} a call", rounded(average)));
     }
     let mut known = Vec::new();
     if let Some(uses) = stats.total_uses {

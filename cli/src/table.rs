@@ -96,7 +96,10 @@ pub(crate) fn show(table: &Table) -> Result<(), Failure> {
 
 /// A whole number with commas between thousands.
 pub(crate) fn number(number: u64) -> String {
-    let digits = number.to_string();
+    grouped(&number.to_string())
+}
+
+fn grouped(digits: &str) -> String {
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
@@ -105,6 +108,11 @@ pub(crate) fn number(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// The whole number that is nearest, with commas between thousands.
+pub(crate) fn rounded(number: f64) -> String {
+    grouped(&format!("{number:.0}"))
 }
 
 /// Singular or plural.
@@ -123,7 +131,8 @@ pub(crate) fn milliseconds(ms: Option<f64>) -> String {
         None => "-".to_owned(),
         Some(ms) if ms < 1000.0 => format!("{ms:.0} ms"),
         Some(ms) if ms < 120_000.0 => format!("{:.2} s", ms / 1000.0),
-        Some(ms) => format!("{:.1} min", ms / 60_000.0),
+        Some(ms) if ms < 7_200_000.0 => format!("{:.1} min", ms / 60_000.0),
+        Some(ms) => format!("{:.1} h", ms / 3_600_000.0),
     }
 }
 
@@ -139,16 +148,11 @@ pub(crate) fn dollars(amount: Usd) -> String {
     let text = amount.to_string();
     let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
     let zeros = decimals.len() - decimals.trim_start_matches('0').len();
-    let keep = if whole.trim_start_matches('-') == "0" { zeros + 4 } else { 2 };
+    let keep = if whole == "0" { zeros + 4 } else { 2 };
     let rounded = amount.as_decimal().round_dp(u32::try_from(keep).unwrap_or(12));
     let text = rounded.to_string();
-    match text.split_once('.') {
-        None => format!("${text}.00"),
-        Some((whole, decimals)) => {
-            let decimals = decimals.trim_end_matches('0');
-            format!("${whole}.{decimals:0<2}")
-        }
-    }
+    let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
+    format!("${}.{:0<2}", grouped(whole), decimals.trim_end_matches('0'))
 }
 
 /// What is said of a cost: the known amount, and how many calls it leaves out.
@@ -233,7 +237,8 @@ mod tests {
             ("0.0001234567", "$0.0001235"),
             ("0.99999", "$1.00"),
             ("12.345", "$12.34"),
-            ("1234", "$1234.00"),
+            ("1234", "$1,234.00"),
+            ("1234567.5", "$1,234,567.50"),
             ("0.000000000001", "$0.000000000001"),
         ] {
             assert_eq!(dollars(amount.parse().unwrap()), shown);
@@ -264,9 +269,12 @@ mod tests {
         assert_eq!(number(999), "999");
         assert_eq!(number(1_000), "1,000");
         assert_eq!(number(u64::MAX), "18,446,744,073,709,551,615");
+        assert_eq!(rounded(1_587.6), "1,588");
         assert_eq!(count(1, "call"), "1 call");
         assert_eq!(milliseconds(Some(999.4)), "999 ms");
         assert_eq!(milliseconds(Some(1500.0)), "1.50 s");
+        assert_eq!(milliseconds(Some(7_199_000.0)), "120.0 min");
+        assert_eq!(milliseconds(Some(9_000_000.0)), "2.5 h");
         assert_eq!(share(1, 0), 1.0);
         assert_eq!(share(u64::MAX, u64::MAX), 1.0);
     }

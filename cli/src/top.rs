@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::explain::ExplainArgs;
 use crate::failure::Failure;
-use crate::filters::{FilterArgs, RangeArgs};
+use crate::filters::{FilterArgs, RangeArgs, at_least_one};
 use crate::output::{self, heading, say};
 use crate::table::{cell, cost, number, percent, show, table};
 
@@ -20,7 +20,7 @@ pub(crate) struct TopArgs {
     #[arg(long, value_name = "WHAT")]
     by: Option<TopBy>,
     /// How many prompts at most.
-    #[arg(long, value_name = "NUMBER", default_value_t = Analytics::TOP_ROWS)]
+    #[arg(long, value_name = "NUMBER", default_value_t = Analytics::TOP_ROWS, value_parser = at_least_one)]
     limit: usize,
     #[command(flatten)]
     range: RangeArgs,

@@ -94,7 +94,7 @@ fn two_versions_stand_side_by_side() {
     assert!(said.contains("the prompt welcome has no version 9; its latest is 2"), "{said}");
     for bad in ["1", "1,1", "0,1", "1,2,3", "one,two", ""] {
         let said = place.refused(&["performance", "welcome", "--versions", bad], 2);
-        assert!(said.contains("two versions"), "{bad}: {said}");
+        assert!(said.contains("two different versions"), "{bad}: {said}");
     }
 }
 
@@ -155,6 +155,32 @@ fn hours_without_calls_are_filled() {
         place.json(&[&["costs", "--by", "hour"][..], &range].concat())["rows"][71]["executions"],
         0
     );
+}
+
+#[test]
+fn a_series_shows_that_its_ends_are_empty() {
+    let place = two_days();
+    let range = ["--from", "2025-12-01", "--to", "2026-01-06"];
+    let text = place.ok(&[&["costs", "--by", "day"][..], &range].concat());
+    let days: Vec<&str> =
+        text.lines().skip(2).take(4).map(|line| line.trim().split("  ").next().unwrap()).collect();
+    assert_eq!(days, ["… 31 without calls", "2026-01-01", "2026-01-02", "… 3 without calls"]);
+}
+
+#[test]
+fn an_answer_without_anything_says_why() {
+    let place = two_days();
+    let old = ["--from", "2025-01-01", "--to", "2025-01-02T00:00:05"];
+    let text = place.ok(&[&["performance", "welcome"][..], &old].concat());
+    assert!(text.starts_with("welcome: 2025-01-01 00:00Z to 2025-01-02 00:00:05Z\n"), "{text}");
+    assert!(text.contains("no calls in this range; --last or --from choose another"), "{text}");
+    let slowest = ["executions", "list", "--slowest"];
+    let text = place.ok(&[&slowest[..], &old].concat());
+    assert!(text.contains("how long they took"), "{text}");
+    for args in [&["top", "--limit", "0"][..], &["costs", "--limit", "0"]] {
+        let said = place.refused(args, 2);
+        assert!(said.contains("--limit") && said.contains("at least 1"), "{said}");
+    }
 }
 
 #[test]
