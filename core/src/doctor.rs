@@ -95,8 +95,10 @@ impl Doctor {
         while let Some(from) = next.filter(|next| *next <= last) {
             let rest = TimeRange { from: Some(from), to: end_of(last) };
             let busy = self.record_at(rest, Order::OldestFirst).await?.map(day_of);
-            let quiet = TimeRange { from: Some(from), to: busy.or(rest.to) };
-            self.days_with_cells(quiet, &mut days).await?;
+            if busy != Some(from) {
+                let quiet = TimeRange { from: Some(from), to: busy.or(rest.to) };
+                self.days_with_cells(quiet, &mut days).await?;
+            }
             days.extend(busy);
             next = busy.and_then(end_of);
         }
