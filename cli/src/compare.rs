@@ -6,7 +6,7 @@ use prompt_engine::Usd;
 use prompt_engine::analytics::{Change, Changes};
 
 use crate::failure::Failure;
-use crate::table::{cell, dollars, milliseconds, number, percent, show, table};
+use crate::table::{cell, dollars, milliseconds, number, percent, rounded, show, table};
 
 /// What to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,7 +29,7 @@ pub(crate) fn print(changes: &Changes, before: &str, now: &str) -> Result<(), Fa
         money("Cost a call", &of.cost_per_call_usd),
         count("Unpriced calls", &of.unpriced).filter(|_| some(&of.unpriced)),
         count("Tokens", &of.total_tokens),
-        measure("Tokens a call", &of.average_tokens, |tokens| format!("{tokens:.0}")),
+        measure("Tokens a call", &of.average_tokens, rounded),
         time("Latency", &of.average_latency_ms),
         time("Latency p50", &of.p50_latency_ms),
         time("Latency p95", &of.p95_latency_ms),

@@ -2,7 +2,7 @@
 //! makes cells anew where they differ.
 
 use clap::Args;
-use prompt_engine::{Difference, ErrorKind, Measures, TimeRange, Timestamp};
+use prompt_engine::{Difference, ErrorKind, Measures, PromptEngine, TimeRange, Timestamp};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::filters::RangeArgs;
 use crate::output::{document, note, printable, say};
 use crate::progress::Progress;
+use crate::record_json::Slugs;
 use crate::table::{count, moment, number};
 
 /// Differences that are shown.
@@ -59,7 +60,7 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<(), Failu
         progress.at(done);
     }
     progress.finish();
-    found.print(&args, context)
+    found.print(&args, &engine, context).await
 }
 
 /// What all days had.
@@ -78,7 +79,12 @@ struct Found {
 }
 
 impl Found {
-    fn print(&self, args: &DoctorArgs, context: &Context) -> Result<(), Failure> {
+    async fn print(
+        &self,
+        args: &DoctorArgs,
+        engine: &PromptEngine,
+        context: &Context,
+    ) -> Result<(), Failure> {
         let Self { days, usages, executions, rebuilt, differing, unsettled, .. } = self;
         let Self { differences, unchecked_before, .. } = self;
         if context.json() {
@@ -88,7 +94,14 @@ impl Found {
                 "differences": differences.iter().map(difference_json).collect::<Vec<_>>(),
             }))?;
         } else {
-            differences.iter().try_for_each(|of| say(sentence(of)))?;
+            let mut slugs = Slugs::default();
+            for of in differences {
+                let slug = match of.key.prompt {
+                    Some(prompt) => Some(slugs.of(engine, prompt).await?),
+                    None => None,
+                };
+                say(sentence(of, slug))?;
+            }
             let more = differing.saturating_sub(differences.len() as u64);
             if more > 0 {
                 say(format_args!("and {} more", number(more)))?;
@@ -134,13 +147,13 @@ impl Found {
 }
 
 /// `totals, hour 2026-01-31 10:00:00 production: 12 renders, 11 calls, $0.5 counted; 12 renders, … found`
-fn sentence(of: &Difference) -> String {
+fn sentence(of: &Difference, slug: Option<String>) -> String {
     let Difference { cube, width, key, recounted, found } = of;
     let mut what = vec![format!("{cube}, {width}")];
     what.extend(key.bucket.map(moment));
     let version = key.version.map(|version| format!("version {version}"));
     let labels = [&key.environment, &key.provider, &key.model].into_iter().flatten();
-    what.extend(key.prompt.map(|prompt| prompt.to_string()));
+    what.extend(slug);
     what.extend(version);
     what.extend(labels.map(|label| printable(label).into_owned()));
     let (counted, found) = (sums(recounted), sums(found));

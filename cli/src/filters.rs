@@ -168,10 +168,8 @@ impl MoreFilterArgs {
 
 /// How many rows to show, as the value of an option.
 pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("it must be at least 1".to_owned()),
-        other => other.map_err(|error: std::num::ParseIntError| error.to_string()),
-    }
+    let many = text.parse().ok().filter(|many| *many > 0);
+    many.ok_or_else(|| "write a whole number, at least 1".to_owned())
 }
 
 /// A JSON object, as the value of an option.

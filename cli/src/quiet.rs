@@ -16,25 +16,21 @@ const FEW: usize = 24;
 
 /// What to show of `points`; nothing where all are quiet.
 pub(crate) fn shown<T>(points: &[T], busy: impl Fn(&T) -> bool) -> Vec<Shown<'_, T>> {
-    let (Some(first), Some(last)) = (points.iter().position(&busy), points.iter().rposition(&busy))
-    else {
-        return Vec::new();
-    };
     let mut shown = Vec::new();
-    let end = |quiet: usize, shown: &mut Vec<_>| {
-        if quiet > 0 {
-            shown.push(Shown::Quiet(quiet));
-        }
-    };
-    end(first, &mut shown);
-    for run in points[first..=last].chunk_by(|a, b| !busy(a) && !busy(b)) {
-        if run.len() > FEW {
+    if !points.iter().any(&busy) {
+        return shown;
+    }
+    let mut behind = 0;
+    for run in points.chunk_by(|a, b| !busy(a) && !busy(b)) {
+        let before = behind;
+        behind += run.len();
+        let at_end = before == 0 || behind == points.len();
+        if run.len() > if at_end { 1 } else { FEW } {
             shown.push(Shown::Quiet(run.len()));
         } else {
             shown.extend(run.iter().map(Shown::Point));
         }
     }
-    end(points.len() - 1 - last, &mut shown);
     shown
 }
 
@@ -52,7 +48,7 @@ mod tests {
         let busy = |point: &u32| *point > 0;
         assert_eq!(shown(&[0, 0], busy), []);
         let [one, none, two] = [1, 0, 2].each_ref().map(Shown::Point);
-        let ends = [Shown::Quiet(1), one, none, two, Shown::Quiet(2)];
+        let ends = [Shown::Point(&0), one, none, two, Shown::Quiet(2)];
         assert_eq!(shown(&[0, 1, 0, 2, 0, 0], busy), ends);
         let mut points = vec![0; FEW + 1];
         points.insert(0, 1);

@@ -110,7 +110,7 @@ fn grouped(digits: &str) -> String {
     text
 }
 
-/// The whole number that is nearest, with commas between thousands.
+/// The whole number nearest to one that is not negative, with commas between thousands.
 pub(crate) fn rounded(number: f64) -> String {
     grouped(&format!("{number:.0}"))
 }

@@ -173,7 +173,7 @@ fn put_lot(txn: &WriteTransaction, lot: Lot) -> Outcome<u64> {
 }
 
 fn no_durations() -> Fault {
-    Fault::Judged(Error::corrupt("a cell has no histograms"))
+    Fault::Judged(Error::corrupt("a cell has no histograms; `doctor --rebuild` makes it anew"))
 }
 
 /// Folds all that waits.

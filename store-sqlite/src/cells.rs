@@ -272,7 +272,9 @@ fn each(
 /// The histograms of a cell, where they are wanted.
 fn histograms(value: ValueRef<'_>, wanted: bool) -> Outcome<Option<&[u8]>> {
     match value.as_blob_or_null()? {
-        None if wanted => Err(Error::corrupt("a cell has no histograms").into()),
+        None if wanted => {
+            Err(Error::corrupt("a cell has no histograms; `doctor --rebuild` makes it anew").into())
+        }
         value => Ok(value),
     }
 }

@@ -110,6 +110,7 @@ async fn the_doctor_finds_damaged_cells_and_makes_them_anew() {
         "UPDATE prompt_engine_cells SET sums = x'07' WHERE width > 0",
         "UPDATE prompt_engine_cells SET sums = x''; DELETE FROM prompt_engine_cell_durations",
     ];
+    let mut unreadable = 0;
     for damage in damages {
         let (_folder, path, store) = folded().await;
         let connection = Connection::open(&path).unwrap();
@@ -119,6 +120,11 @@ async fn the_doctor_finds_damaged_cells_and_makes_them_anew() {
         assert_eq!(days.len(), 1);
         let found = doctor.check(days[0]).await.unwrap();
         assert_eq!((found.usages, found.executions), (200, 200));
+        if let Err(error) = store.aggregate(&AggregateQuery::default()).await {
+            let said = error.chain();
+            assert!(said.contains("`doctor --rebuild` makes it anew"), "{said}");
+            unreadable += 1;
+        }
         assert!(found.differing > 0 && !found.differences.is_empty(), "{damage}");
         // Changes that wait for such a cell are no hindrance.
         let (usage, execution) = call(at(1));
@@ -128,6 +134,7 @@ async fn the_doctor_finds_damaged_cells_and_makes_them_anew() {
         assert_eq!((healed.differing, healed.differences.len()), (0, 0), "{damage}");
         same_answers(&store).await;
     }
+    assert_eq!(unreadable, 4);
 }
 
 #[tokio::test]

@@ -7,10 +7,11 @@ use foldhash::fast::RandomState;
 use crate::aggregate::{
     Aggregate, AggregateQuery, Dimension, GroupKey, Measures, Reading, Recount,
 };
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::record::{LlmExecution, Usage};
 use crate::time::{BucketCursor, BucketWidth, Timestamp};
 
+use super::Cube;
 use super::cell::{self, Lead, Series, read_lead};
 use super::change::{self, What};
 use super::lot::apply;
@@ -178,7 +179,7 @@ impl<'a> Tally<'a> {
     /// and its histograms where the plan [reads them](Plan::reads_durations).
     ///
     /// # Errors
-    /// `Corrupt` if the bytes are no cell.
+    /// `Corrupt` if the bytes are no cell; it says what helps.
     pub fn cell(
         &mut self,
         width: BucketWidth,
@@ -188,6 +189,24 @@ impl<'a> Tally<'a> {
         durations: Option<&[u8]>,
     ) -> Result<()> {
         let Some(cube) = self.plan.cube() else { return Ok(()) };
+        self.read_cell(cube, width, start, lead, sums, durations).map_err(|error| {
+            if error.kind() != ErrorKind::Corrupt {
+                return error;
+            }
+            let what = format!("a cell of the cube {cube}; `doctor --rebuild` makes it anew");
+            Error::corrupt(format!("{error}, in {what}"))
+        })
+    }
+
+    fn read_cell(
+        &mut self,
+        cube: Cube,
+        width: BucketWidth,
+        start: i64,
+        lead: &[u8],
+        sums: &[u8],
+        durations: Option<&[u8]>,
+    ) -> Result<()> {
         let lead = read_lead(cube, lead, &mut self.names)?;
         let bucket = bucket_of(&mut self.bucket, start);
         let taken = self.plan.takes(width, start);
@@ -205,7 +224,7 @@ impl<'a> Tally<'a> {
     /// `Corrupt` if the bytes are no changes.
     pub fn changes(&mut self, bytes: &[u8]) -> Result<()> {
         let Self { plan, added: Grouped { rows, sums }, names, bucket, reading, .. } = self;
-        let uses = plan.cube().is_some_and(super::Cube::has_uses);
+        let uses = plan.cube().is_some_and(Cube::has_uses);
         reading.unfolded += change::read(bytes, names, |change| {
             let (provider, model) = match change.what {
                 What::Use if !uses => return,
