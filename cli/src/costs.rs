@@ -26,7 +26,7 @@ pub(crate) struct CostsArgs {
     #[arg(long, value_name = "WHAT", default_value_t)]
     by: GroupBy,
     /// How many rows at most, the most expensive first; 20 sessions or users unless given.
-    #[arg(long, value_name = "NUMBER", value_parser = at_least_one)]
+    #[arg(long, value_name = "NUMBER", value_parser = at_least_one, allow_negative_numbers = true)]
     limit: Option<usize>,
     #[command(flatten)]
     range: RangeArgs,

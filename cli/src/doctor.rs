@@ -156,7 +156,10 @@ fn sentence(of: &Difference, slug: Option<String>) -> String {
     what.extend(slug);
     what.extend(version);
     what.extend(labels.map(|label| printable(label).into_owned()));
-    let (counted, found) = (sums(recounted), sums(found));
+    let counted = sums(recounted);
+    let Some(found) = found.as_ref().map(sums) else {
+        return format!("{}: {counted} counted; it cannot be read", what.join(" "));
+    };
     if counted == found {
         return format!("{}: tokens, errors or durations differ ({counted})", what.join(" "));
     }
@@ -177,6 +180,6 @@ fn difference_json(of: &Difference) -> Value {
     json!({
         "cube": cube, "width": width, "start": key.bucket, "environment": key.environment,
         "prompt": key.prompt, "version": key.version, "provider": key.provider,
-        "model": key.model, "recounted": sums(recounted), "found": sums(found),
+        "model": key.model, "recounted": sums(recounted), "found": found.as_ref().map(sums),
     })
 }

@@ -102,6 +102,9 @@ pub(crate) fn print(errors: &ErrorAnalysis) -> Result<(), Failure> {
     show(&rows)?;
     say("")?;
     heading("Latest")?;
+    if errors.recent.is_empty() {
+        return say("Their records were pruned.".dimmed());
+    }
     let mut rows = table(&["When", "Prompt", "Model", "Status", "Category", "Message"]);
     for one in &errors.recent {
         rows.add_row([

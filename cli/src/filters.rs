@@ -23,7 +23,7 @@ pub(crate) struct RangeArgs {
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
     /// The time that ends now: 30m, 24h, 7d or 2w.
-    #[arg(long, value_name = "SPAN", conflicts_with_all = ["from", "to"])]
+    #[arg(long, value_name = "SPAN", conflicts_with_all = ["from", "to"], allow_hyphen_values = true)]
     last: Option<String>,
     /// The zone of dates and days: Europe/Berlin, or +05:45.
     #[arg(long, value_name = "ZONE", default_value = "UTC", allow_hyphen_values = true)]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use prompt_engine::{
     Attribution, ErrorCategory, ErrorKind, ExecutionId, ExecutionPayload, LlmExecution, NewPrompt,
-    PriceBook, PriceRequest, Prompt, PromptEngine, Record, Slug, Status, Timestamp, Usage, UsageId,
+    PriceBook, PriceRequest, Prompt, PromptEngine, Record, Slug, Status, Usage, UsageId,
     VersionDraft, Zone,
 };
 
@@ -121,10 +121,9 @@ pub(crate) async fn run(args: ImportArgs, context: &Context) -> Result<(), Failu
         args: &args,
         plan: &plan,
         progress,
-        horizon: engine.store().raw_horizon().await?,
         prompts: HashMap::new(),
         seen: HashMap::new(),
-        report: Report::new(args.file.display().to_string()),
+        report: Report::new(args.file.display().to_string(), engine.store().raw_horizon().await?),
     };
     let outcome = import.all(source).await;
     import.progress.finish();
@@ -149,8 +148,6 @@ struct Import<'a> {
     args: &'a ImportArgs,
     plan: &'a Plan,
     progress: Progress,
-    /// What started before it was pruned, and cannot come again.
-    horizon: Option<Timestamp>,
     prompts: HashMap<Slug, Prompt>,
     /// How many rows had a digest that begins so: some 30 bytes for each row of the file. Two that
     /// differ and begin alike, one case in 10^5 for ten million rows, only raise an ordinal.
@@ -216,7 +213,7 @@ impl Import<'_> {
         else {
             return refuse(None, "it lacks a needed field".to_owned());
         };
-        if self.horizon.is_some_and(|horizon| at < horizon) {
+        if self.report.raw_horizon.is_some_and(|horizon| at < horizon) {
             self.report.before_horizon += 1;
             return Ok(Ok(None));
         }

@@ -115,7 +115,8 @@ pub(crate) fn print(stats: &UsageStats) -> Result<(), Failure> {
     slices("By model", "Model", &stats.by_model)?;
     if stats.unpriced > 0 {
         say("")?;
-        say("Calls whose cost is not known are counted apart, not as free; `prices set` gives a model a price."
+        say("Calls whose cost is not known are counted apart, not as free: they told no tokens, or their model has \
+             no price, which `prices set` gives it."
             .dimmed())?;
     }
     Ok(())

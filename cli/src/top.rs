@@ -20,7 +20,7 @@ pub(crate) struct TopArgs {
     #[arg(long, value_name = "WHAT")]
     by: Option<TopBy>,
     /// How many prompts at most.
-    #[arg(long, value_name = "NUMBER", default_value_t = Analytics::TOP_ROWS, value_parser = at_least_one)]
+    #[arg(long, value_name = "NUMBER", default_value_t = Analytics::TOP_ROWS, value_parser = at_least_one, allow_negative_numbers = true)]
     limit: usize,
     #[command(flatten)]
     range: RangeArgs,

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::aggregate::{
     Aggregate, AggregateQuery, AggregateRow, Detail, Dimension, GroupKey, Measures, ratio,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::histogram::Histogram;
 use crate::id::PromptId;
 use crate::money::Usd;
@@ -90,7 +90,8 @@ impl Analytics {
     pub const TOP_DAYS: u32 = 7;
     /// Rows of [`Analytics::top_prompts`] where nobody says.
     pub const TOP_ROWS: usize = 10;
-    /// Points that a series without gaps may have: eleven years of hours.
+    /// Points that a series without gaps may have: eleven years of hours. One of more has those points alone
+    /// that have records.
     pub const MAX_POINTS: usize = 100_000;
 
     /// Answers from `store`, with days and hours of UTC.
@@ -284,36 +285,27 @@ fn slices<K: Ord + fmt::Display>(groups: BTreeMap<K, Measures>) -> Vec<Slice> {
     by_cost(groups).into_iter().map(slice).collect()
 }
 
-/// One point for every bucket of `range`, those without records included. An open end of the range
-/// is where the records end.
-///
-/// # Errors
-/// `Invalid` for more than [`Analytics::MAX_POINTS`] points.
+/// One point for every bucket of `range`, those without records included where they are at most
+/// [`Analytics::MAX_POINTS`] in all. An open end of the range is where the records end.
 fn series<T>(
     range: TimeRange,
     bucket: Bucket,
     rows: Vec<AggregateRow>,
     uses: Option<u64>,
     point: impl Fn(String, &Measures) -> T,
-) -> Result<Vec<T>> {
-    let mut measures: BTreeMap<Timestamp, Measures> =
+) -> Vec<T> {
+    let measures: BTreeMap<Timestamp, Measures> =
         rows.into_iter().filter_map(|row| Some((row.key.bucket?, row.measures))).collect();
     let first = measures.first_key_value().map(|(start, _)| *start);
     let last = measures.last_key_value().map(|(start, _)| bucket.next(*start));
     let range = TimeRange { from: range.from.or(first), to: range.to.or(last) };
-    let empty = Measures { uses, ..Measures::default() };
-    let mut points = Vec::new();
-    for start in bucket.starts_in(range) {
-        if points.len() == Analytics::MAX_POINTS {
-            let (most, width) = (Analytics::MAX_POINTS, bucket.width);
-            return Err(Error::invalid(format!(
-                "the range has more than {most} points of one {width}; ask for a shorter one or wider points"
-            )));
-        }
-        let found = measures.remove(&start);
-        points.push(point(bucket.label(start), found.as_ref().unwrap_or(&empty)));
+    let mut starts: Vec<_> = bucket.starts_in(range).take(Analytics::MAX_POINTS + 1).collect();
+    if starts.len() > Analytics::MAX_POINTS {
+        starts = measures.keys().copied().collect();
     }
-    Ok(points)
+    let empty = Measures { uses, ..Measures::default() };
+    let point = |start| point(bucket.label(start), measures.get(&start).unwrap_or(&empty));
+    starts.into_iter().map(point).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::aggregate::{AggregateQuery, AggregateRow, Dimension, GroupKey, Measures, Source};
+use crate::aggregate::{
+    AggregateQuery, AggregateRow, Detail, Dimension, GroupKey, Measures, Source,
+};
 use crate::cube::{Cube, cell_of, misses};
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::{Order, PageQuery, RecordQuery};
@@ -65,8 +67,8 @@ pub struct Difference {
     pub key: GroupKey,
     /// What its records add up to; nothing where there are none.
     pub recounted: Measures,
-    /// What its cells say; nothing where there are none.
-    pub found: Measures,
+    /// What its cells say: nothing where there are none, `None` where they cannot be read.
+    pub found: Option<Measures>,
 }
 
 impl Doctor {
@@ -139,7 +141,8 @@ impl Doctor {
     ) -> Result<()> {
         for cube in Cube::ALL {
             for width in BucketWidth::ALL {
-                let rows = readable(&*self.store, &cells(*cube, *width, range)).await?;
+                let query = AggregateQuery { detail: Detail::Sums, ..cells(*cube, *width, range) };
+                let rows = readable(&*self.store, &query).await?.unwrap_or_default();
                 days.extend(rows.iter().filter_map(|row| row.key.bucket).map(day_of));
             }
         }
@@ -209,21 +212,28 @@ impl Doctor {
         let from = day.from.map(|from| start_of(width, from));
         let query = cells(cube, width, TimeRange { from, ..day });
         let mut expected = recounted.sums(cube, width, from);
-        let mut differ = |key: GroupKey, recounted: Measures, found: Measures| {
+        let mut differ = |key: GroupKey, recounted: Measures, found: Option<Measures>| {
             checkup.differing += 1;
             if checkup.differences.len() < KEPT {
                 checkup.differences.push(Difference { cube, width, key, recounted, found });
             }
         };
-        let found = readable(&*self.store, &query).await?;
+        let Some(found) = readable(&*self.store, &query).await? else {
+            if expected.is_empty() {
+                let key = GroupKey { bucket: query.range.from, ..GroupKey::default() };
+                differ(key, Measures::default(), None);
+            }
+            expected.into_iter().for_each(|(key, recounted)| differ(key, recounted, None));
+            return Ok(());
+        };
         for AggregateRow { key, measures } in found {
             let recounted = expected.remove(&key).unwrap_or_default();
             if recounted != measures {
-                differ(key, recounted, measures);
+                differ(key, recounted, Some(measures));
             }
         }
         for (key, recounted) in expected {
-            differ(key, recounted, Measures::default());
+            differ(key, recounted, Some(Measures::default()));
         }
         Ok(())
     }
@@ -256,11 +266,11 @@ fn cells(cube: Cube, width: BucketWidth, range: TimeRange) -> AggregateQuery {
     }
 }
 
-/// The rows of an answer. Cells that cannot be read are cells that say nothing.
-async fn readable(store: &dyn Store, query: &AggregateQuery) -> Result<Vec<AggregateRow>> {
+/// The rows of an answer; `None` where there are cells that cannot be read.
+async fn readable(store: &dyn Store, query: &AggregateQuery) -> Result<Option<Vec<AggregateRow>>> {
     match store.aggregate(query).await {
-        Ok(answer) => Ok(answer.rows),
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Vec::new()),
+        Ok(answer) => Ok(Some(answer.rows)),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -319,7 +329,7 @@ impl Recounted {
         let mut pruned = Vec::new();
         for cube in Cube::ALL {
             let query = cells(*cube, BucketWidth::QuarterHour, before);
-            pruned.push(readable(store, &query).await?);
+            pruned.push(readable(store, &query).await?.unwrap_or_default());
         }
         Ok(Self { uses: uses.rows, calls: calls.rows, pruned, missing_before })
     }

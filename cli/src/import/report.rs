@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::source::Refusal;
 use crate::failure::Failure;
 use crate::output::{document, note, printable, say};
-use crate::table::{count, number};
+use crate::table::{count, moment, number};
 
 /// Models without a price that the summary names.
 const NAMED_MODELS: usize = 5;
@@ -24,6 +24,7 @@ pub(super) struct Report {
     pub(super) refused: u64,
     /// Lines from before the raw horizon, which are left out.
     pub(super) before_horizon: u64,
+    pub(super) raw_horizon: Option<Timestamp>,
     /// Of the other lines that were not refused, stored now or before: how many have a price.
     priced: u64,
     unpriced: u64,
@@ -47,9 +48,9 @@ struct UnpricedModel {
 }
 
 impl Report {
-    /// Nothing done yet with `file`.
-    pub(super) fn new(file: String) -> Self {
-        Self { file, ..Self::default() }
+    /// Nothing done yet with `file`, into a store of this horizon.
+    pub(super) fn new(file: String, raw_horizon: Option<Timestamp>) -> Self {
+        Self { file, raw_horizon, ..Self::default() }
     }
 
     /// Notes a call of a line that was not refused.
@@ -115,10 +116,11 @@ impl Report {
         if !self.prompts_created.is_empty() {
             say(format_args!("prompts created: {}", self.prompts_created.join(", ")))?;
         }
-        if self.before_horizon > 0 {
+        if let (Some(before), 1..) = (self.raw_horizon, self.before_horizon) {
+            let before = moment(before);
             let rows = count(self.before_horizon, "row");
             note(format_args!(
-                "{rows} left out: this store takes nothing from before its raw horizon"
+                "{rows} left out: from before {before}, up to when this store was pruned"
             ));
         }
         for column in &self.columns_never_seen {

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::filters::{FilterArgs, RangeArgs};
-use crate::output::{document, heading, say};
-use crate::table::{self, cell, count, number, show, table};
+use crate::output::{document, heading, note, say};
+use crate::table::{self, cell, count, moment, number, show, table};
 
 /// Which calls.
 #[derive(Debug, Args)]
@@ -27,7 +27,14 @@ pub(super) async fn run(args: &RepriceArgs, context: &Context) -> Result<(), Fai
     let engine = context.open().await?;
     let reprice = engine.reprice(range).filter(args.filter.filter(&engine).await?);
     let done = if args.apply { reprice.apply().await } else { reprice.preview().await }?;
-    if context.json() { print_json(&done, args.apply) } else { print(&done, args.apply) }
+    if context.json() { print_json(&done, args.apply) } else { print(&done, args.apply) }?;
+    if let Some(before) = engine.doctor().unchecked_before(range).await? {
+        note(format_args!(
+            "note: records before {} were pruned; their costs stay as they were",
+            moment(before)
+        ));
+    }
+    Ok(())
 }
 
 fn print(done: &Repriced, applied: bool) -> Result<(), Failure> {

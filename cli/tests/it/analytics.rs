@@ -168,6 +168,27 @@ fn a_series_shows_that_its_ends_are_empty() {
 }
 
 #[test]
+fn a_call_of_a_far_time_hides_no_other() {
+    let place = with_calls(
+        "2026-01-01T10:00:00Z,1,s1,u1,1000,100,100,error,gpt-4o\n\
+         9999-12-31T10:00:00Z,1,s1,u1,1000,100,100,error,gpt-4o\n",
+    );
+    let since = ["--from", "2026-01-01"];
+    let labels = |answer: &Value, series: &str, label: &str| -> Vec<String> {
+        let points = answer[series].as_array().unwrap().iter();
+        points.map(|point| point[label].as_str().unwrap().to_owned()).collect()
+    };
+    for (command, series, label) in [
+        (&["costs", "--by", "day"][..], "rows", "label"),
+        (&["errors"], "trend", "bucket"),
+        (&["performance", "welcome"], "cost_by_day", "day"),
+    ] {
+        let answer = place.json(&[command, &since].concat());
+        assert_eq!(labels(&answer, series, label), ["2026-01-01", "9999-12-31"], "{command:?}");
+    }
+}
+
+#[test]
 fn an_answer_without_anything_says_why() {
     let place = two_days();
     let old = ["--from", "2025-01-01", "--to", "2025-01-02T00:00:05"];
@@ -177,10 +198,12 @@ fn an_answer_without_anything_says_why() {
     let slowest = ["executions", "list", "--slowest"];
     let text = place.ok(&[&slowest[..], &old].concat());
     assert!(text.contains("how long they took"), "{text}");
-    for args in [&["top", "--limit", "0"][..], &["costs", "--limit", "0"]] {
+    for args in [&["top", "--limit", "0"][..], &["costs", "--limit", "-1"]] {
         let said = place.refused(args, 2);
         assert!(said.contains("--limit") && said.contains("at least 1"), "{said}");
     }
+    let said = place.refused(&["stats", "--last", "-7d"], 2);
+    assert!(said.contains("--last: \"-7d\" is no span"), "{said}");
 }
 
 #[test]

@@ -90,7 +90,9 @@ fn what_was_pruned_is_passed_over_when_its_file_is_imported_again() {
     let said = place.run(&import);
     assert!(said.status.success());
     let noted = String::from_utf8(said.stderr).unwrap();
-    assert!(noted.contains("2 rows left out"), "{noted}");
+    assert!(noted.contains("2 rows left out: from before 2"), "{noted}");
+    let reprice = String::from_utf8(place.run(&["prices", "reprice"]).stderr).unwrap();
+    assert!(reprice.contains("were pruned; their costs stay as they were"), "{reprice}");
 }
 
 #[test]

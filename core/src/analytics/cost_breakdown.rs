@@ -176,7 +176,7 @@ impl Analytics {
     /// nobody says: the last [`Analytics::COST_DAYS`] by prompt.
     ///
     /// # Errors
-    /// `Invalid` for more than [`Analytics::MAX_POINTS`] hours or days.
+    /// Those of the store.
     pub async fn cost_breakdown(&self, by: GroupBy, query: &StatsQuery) -> Result<CostBreakdown> {
         let bucket = by.width().map(|width| self.bucket(width));
         let [answer] = self.ask([question(query, by.dimensions(), bucket, Detail::Calls)]).await?;
@@ -187,7 +187,7 @@ impl Analytics {
         let rows = match bucket {
             Some(bucket) => series(query.range, bucket, found, None, |label, measures| {
                 CostRow::new(Some(label.clone()), label, measures)
-            })?,
+            }),
             None => self.cost_rows(by, &found).await?,
         };
         Ok(CostBreakdown {

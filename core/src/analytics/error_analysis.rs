@@ -119,7 +119,7 @@ impl Analytics {
     /// `width`: of the trend; where it is `None`, an hour for a range of up to three days, else a day.
     ///
     /// # Errors
-    /// `Invalid` for a trend of more than [`Analytics::MAX_POINTS`] points.
+    /// Those of the store.
     pub async fn error_analysis(
         &self,
         query: &StatsQuery,
@@ -165,7 +165,7 @@ impl Analytics {
                 executions: measures.executions(),
                 errors: measures.failed(),
                 error_rate: measures.error_rate(),
-            })?,
+            }),
             recent: recent
                 .into_iter()
                 .map(|one| FailedExecution {

@@ -83,8 +83,7 @@ impl Analytics {
     /// [`Analytics::PERFORMANCE_DAYS`].
     ///
     /// # Errors
-    /// - `NotFound` if there is no such prompt, nor a record of its id in the answer.
-    /// - `Invalid` for a range of more than [`Analytics::MAX_POINTS`] days.
+    /// `NotFound` if there is no such prompt, nor a record of its id in the answer.
     pub async fn prompt_performance(
         &self,
         prompt: impl Into<PromptRef> + Send,
@@ -123,7 +122,7 @@ impl Analytics {
                 merged(&models.rows, |key| key.model.clone()),
                 gaps,
             ),
-            cost_by_day: series(query.range, bucket, days.rows, no_uses, day)?,
+            cost_by_day: series(query.range, bucket, days.rows, no_uses, day),
             by_version: by_cost(merged(&versions.rows, |key| key.version))
                 .into_iter()
                 .map(|(version, measures)| VersionSlice {

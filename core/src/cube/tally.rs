@@ -221,8 +221,17 @@ impl<'a> Tally<'a> {
     /// Adds those changes of a value that belong to the cells of the plan.
     ///
     /// # Errors
-    /// `Corrupt` if the bytes are no changes.
+    /// `Corrupt` if the bytes are no changes; it says that they are.
     pub fn changes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.read_changes(bytes).map_err(|error| {
+            if error.kind() != ErrorKind::Corrupt {
+                return error;
+            }
+            Error::corrupt(format!("{error}, in changes that have yet to be folded"))
+        })
+    }
+
+    fn read_changes(&mut self, bytes: &[u8]) -> Result<()> {
         let Self { plan, added: Grouped { rows, sums }, names, bucket, reading, .. } = self;
         let uses = plan.cube().is_some_and(Cube::has_uses);
         reading.unfolded += change::read(bytes, names, |change| {
