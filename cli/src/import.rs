@@ -114,6 +114,9 @@ pub(crate) async fn run(args: ImportArgs, context: &Context) -> Result<(), Failu
         })?;
     }
     let progress = Progress::new(source.bytes());
+    let mut report =
+        Report::new(args.file.display().to_string(), engine.store().raw_horizon().await?);
+    report.columns_left_out = source.others().to_vec();
     let book = engine.price_book();
     let mut import = Import {
         engine: &engine,
@@ -123,7 +126,7 @@ pub(crate) async fn run(args: ImportArgs, context: &Context) -> Result<(), Failu
         progress,
         prompts: HashMap::new(),
         seen: HashMap::new(),
-        report: Report::new(args.file.display().to_string(), engine.store().raw_horizon().await?),
+        report,
     };
     let outcome = import.all(source).await;
     import.progress.finish();

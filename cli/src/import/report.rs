@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::source::Refusal;
 use crate::failure::Failure;
-use crate::output::{document, note, printable, say};
+use crate::output::{document, excerpt, note, printable, say};
 use crate::table::{count, moment, number};
 
 /// Models without a price that the summary names.
@@ -34,6 +34,8 @@ pub(super) struct Report {
     unpriced_models: Vec<UnpricedModel>,
     pub(super) prompts_created: Vec<String>,
     pub(super) columns_never_seen: Vec<String>,
+    /// Those that no field is mapped to.
+    pub(super) columns_left_out: Vec<String>,
     pub(super) refusals: Vec<Refusal>,
     #[serde(skip)]
     reasons: BTreeMap<(Label, Label, &'static str), u64>,
@@ -122,6 +124,10 @@ impl Report {
             note(format_args!(
                 "{rows} left out: from before {before}, up to when this store was pruned"
             ));
+        }
+        if !self.columns_left_out.is_empty() {
+            let columns = excerpt(&self.columns_left_out.join(", "), 160);
+            note(format_args!("left out: {columns}; --map says which column holds which field"));
         }
         for column in &self.columns_never_seen {
             note(format_args!("no line has {}", printable(column)));

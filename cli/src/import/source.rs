@@ -63,6 +63,8 @@ struct Csv {
     record: ByteRecord,
     /// Where the wanted columns stand.
     places: Vec<usize>,
+    /// The columns that nobody wants.
+    others: Vec<String>,
     /// How many columns the header has.
     width: usize,
     /// Whether the file ends behind a line feed.
@@ -125,6 +127,14 @@ impl Source {
                 let unseen = self.columns.iter().zip(seen).filter(|(_, seen)| !**seen);
                 unseen.map(|(column, _)| column.as_str()).collect()
             }
+        }
+    }
+
+    /// The columns of the header that are not wanted.
+    pub(super) fn others(&self) -> &[String] {
+        match &self.format {
+            Format::Csv(csv) => &csv.others,
+            Format::Json { .. } => &[],
         }
     }
 
@@ -222,7 +232,9 @@ impl Csv {
             }
         }
         let width = names.len();
-        Ok(Self { reader, record: ByteRecord::new(), places, width, ends_whole })
+        let mut others: Vec<String> = names.into_iter().map(Into::into).collect();
+        others.retain(|name| !columns.contains(name));
+        Ok(Self { reader, record: ByteRecord::new(), places, others, width, ends_whole })
     }
 
     fn next(

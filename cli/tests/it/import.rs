@@ -187,3 +187,18 @@ fn a_model_without_a_price_is_said_to_have_none() {
     assert!(said.contains("in-house/llama: no price is known (3 rows)"), "{said}");
     assert_eq!(place.json(&["stats"])["unpriced"], 3);
 }
+
+#[test]
+fn columns_that_no_field_is_mapped_to_are_named() {
+    let place = Place::with_prompt();
+    let set = ["--set", "prompt=welcome,provider=openai,model=gpt-4o"];
+    place.file("c.csv", "at,status,ms\n2026-01-01,error,5\n");
+    let import = [&["import", "c.csv", "--map", "created_at=at,latency_ms=ms"][..], &set];
+    let report = place.json(&import.concat());
+    assert_eq!(report["columns_left_out"], serde_json::json!(["status"]));
+    let noted = stderr(&place.run(&import.concat()));
+    assert!(noted.contains("left out: status; --map says"), "{noted}");
+    let map = "created_at=at,latency_ms=ms,status=status";
+    let all = [&["import", "c.csv", "--map", map][..], &set].concat();
+    assert_eq!(stderr(&place.run(&all)), "");
+}
