@@ -158,7 +158,7 @@ fn sentence(of: &Difference, slug: Option<String>) -> String {
     what.extend(labels.map(|label| printable(label).into_owned()));
     let counted = sums(recounted);
     let Some(found) = found.as_ref().map(sums) else {
-        return format!("{}: {counted} counted; it cannot be read", what.join(" "));
+        return format!("{}: {counted} counted; cells of that day cannot be read", what.join(" "));
     };
     if counted == found {
         return format!("{}: tokens, errors or durations differ ({counted})", what.join(" "));

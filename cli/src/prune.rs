@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::filters::{bounds, parse_span};
-use crate::output::{document, note, say};
+use crate::output::{document, say};
 use crate::progress::Progress;
 use crate::table::count;
 
@@ -54,14 +54,9 @@ pub(crate) async fn run(args: PruneArgs, context: &Context) -> Result<(), Failur
     let old = engine.retain(Retention { payloads, raw })?;
     if apply {
         let deleted = delete(&old).await?;
-        if deleted != PruneProgress::default() {
-            // Of a large redb file that takes minutes.
-            if std::io::stderr().is_terminal() {
-                note("giving the space back …");
-            }
-            engine.store().compact().await?;
-        }
-        if context.json() { print_json(&old, None, Some(deleted)) } else { print(&old, &deleted) }
+        if context.json() { print_json(&old, None, Some(deleted)) } else { print(&old, &deleted) }?;
+        // Also where nothing was deleted now: the run before may have been cut short here.
+        Ok(engine.store().compact().await?)
     } else {
         let preview = old.preview().await?;
         if context.json() {

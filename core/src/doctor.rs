@@ -67,7 +67,8 @@ pub struct Difference {
     pub key: GroupKey,
     /// What its records add up to; nothing where there are none.
     pub recounted: Measures,
-    /// What its cells say: nothing where there are none, `None` where they cannot be read.
+    /// What its cells say: nothing where there are none. `None` where some of the day cannot be read: then
+    /// the key names the day alone, and `recounted` is all of it.
     pub found: Option<Measures>,
 }
 
@@ -88,7 +89,10 @@ impl Doctor {
         let stored = TimeRange { from: horizon, to: None };
         let first = horizon.or(self.record_at(stored, Order::OldestFirst).await?);
         let last = self.record_at(stored, Order::NewestFirst).await?.or(horizon);
-        let Some((first, last)) = first.zip(last) else { return Ok(Vec::new()) };
+        let empty = range.from.zip(range.to).is_some_and(|(from, to)| from >= to);
+        let Some((first, last)) = first.zip(last).filter(|_| !empty) else {
+            return Ok(Vec::new());
+        };
         let asked = range.to.map(|to| to.saturating_sub(Duration::from_micros(1)));
         let last = day_of(asked.map_or(last, |asked| asked.min(last)));
         let mut days = BTreeSet::new();
@@ -108,8 +112,8 @@ impl Doctor {
         Ok(days.into_iter().map(whole).collect())
     }
 
-    /// The moment before which records of `range` were pruned, if any were: what they add up to cannot
-    /// be checked any more.
+    /// The moment before which the store was pruned, where `range` begins before it: what records before it
+    /// add up to cannot be checked any more.
     ///
     /// # Errors
     /// Those of the store.
@@ -141,9 +145,17 @@ impl Doctor {
     ) -> Result<()> {
         for cube in Cube::ALL {
             for width in BucketWidth::ALL {
-                let query = AggregateQuery { detail: Detail::Sums, ..cells(*cube, *width, range) };
-                let rows = readable(&*self.store, &query).await?.unwrap_or_default();
-                days.extend(rows.iter().filter_map(|row| row.key.bucket).map(day_of));
+                let mut stretches = vec![range];
+                while let Some(stretch) = stretches.pop() {
+                    let cells = cells(*cube, *width, stretch);
+                    let query = AggregateQuery { detail: Detail::Sums, ..cells };
+                    match readable(&*self.store, &query).await? {
+                        Some(rows) => {
+                            days.extend(rows.iter().filter_map(|row| row.key.bucket).map(day_of));
+                        }
+                        None => days.extend(day_or_halves(stretch, &mut stretches)),
+                    }
+                }
             }
         }
         Ok(())
@@ -219,11 +231,10 @@ impl Doctor {
             }
         };
         let Some(found) = readable(&*self.store, &query).await? else {
-            if expected.is_empty() {
-                let key = GroupKey { bucket: query.range.from, ..GroupKey::default() };
-                differ(key, Measures::default(), None);
-            }
-            expected.into_iter().for_each(|(key, recounted)| differ(key, recounted, None));
+            let key = GroupKey { bucket: query.range.from, ..GroupKey::default() };
+            let mut recounted = Measures { uses: Some(0), ..Measures::default() };
+            expected.values().for_each(|measures| recounted.merge(measures));
+            differ(key, recounted, None);
             return Ok(());
         };
         for AggregateRow { key, measures } in found {
@@ -247,7 +258,8 @@ impl Doctor {
         let Some(start) = day.from else { return Ok(()) };
         let whole = cell_of(BucketWidth::Day, start);
         let hours = Bucket { width: BucketWidth::Hour, zone: Zone::UTC };
-        let range = TimeRange { from: Some(start), to: Timestamp::from_micros(whole.to).ok() };
+        let end = Timestamp::from_micros(whole.to).unwrap_or(Timestamp::MAX);
+        let range = TimeRange { from: Some(start), to: Some(end) };
         for hour in hours.starts_in(range) {
             self.store.rebuild(Rebuild::Hour(hour)).await?;
         }
@@ -278,6 +290,19 @@ async fn readable(store: &dyn Store, query: &AggregateQuery) -> Result<Option<Ve
 /// The start of the day that `moment` is in.
 fn day_of(moment: Timestamp) -> Timestamp {
     start_of(BucketWidth::Day, moment)
+}
+
+/// The day that `stretch` is; a longer one is cut into two.
+fn day_or_halves(stretch: TimeRange, halves: &mut Vec<TimeRange>) -> Option<Timestamp> {
+    let from = stretch.from.unwrap_or(Timestamp::MIN);
+    let length = stretch.to.unwrap_or(Timestamp::MAX).duration_since(from);
+    let middle = day_of(from.saturating_add(length / 2));
+    if middle <= from {
+        return Some(day_of(from));
+    }
+    halves.push(TimeRange { to: Some(middle), ..stretch });
+    halves.push(TimeRange { from: Some(middle), ..stretch });
+    None
 }
 
 /// Where the day that starts at `start` ends; the last of the year 9999 is open.

@@ -359,6 +359,10 @@ impl RecordStore for MemoryStore {
         Ok(self.state().prune(prune))
     }
 
+    async fn compact(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn raw_horizon(&self) -> Result<Option<Timestamp>> {
         Ok(self.state().horizon)
     }

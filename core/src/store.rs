@@ -149,10 +149,9 @@ pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
     async fn prune(&self, prune: &Prune) -> Result<Pruned>;
 
     /// Gives the space of what was deleted back to the file system, where the store has not already done
-    /// so. A redb file is rewritten for that, some ten seconds a gigabyte, and all else waits for it.
-    async fn compact(&self) -> Result<()> {
-        Ok(())
-    }
+    /// so. A redb file is rewritten for that, some ten seconds a gigabyte, and all else waits for it; a call
+    /// that is given up goes on.
+    async fn compact(&self) -> Result<()>;
 
     /// The moment before which records were deleted and are refused; `None` if never pruned.
     async fn raw_horizon(&self) -> Result<Option<Timestamp>>;

@@ -113,6 +113,9 @@ impl RecordStore for Flaky {
     async fn prune(&self, prune: &Prune) -> Result<Pruned> {
         self.reach()?.prune(prune).await
     }
+    async fn compact(&self) -> Result<()> {
+        self.reach()?.compact().await
+    }
     async fn raw_horizon(&self) -> Result<Option<Timestamp>> {
         self.reach()?.raw_horizon().await
     }

@@ -70,7 +70,7 @@ impl GroupBy {
 pub struct CostBreakdown {
     /// What it is broken down by.
     pub by: GroupBy,
-    /// Every hour or day of the range, in order; where an end is open, from the first or to the last
+    /// Every hour or day of the range (see [`Analytics::MAX_POINTS`]), in order; where an end is open, from the first or to the last
     /// with executions. Of anything else what has executions, by cost descending.
     pub rows: Vec<CostRow>,
     /// What [`CostBreakdown::first`] left out of the rows.

@@ -34,7 +34,7 @@ pub struct ErrorAnalysis {
     pub by_category: Vec<CategoryRow>,
     /// Prompts with errors, those with most first.
     pub by_prompt: Vec<PromptErrors>,
-    /// Every bucket of the range; where an end is open, from the first or to the last with records.
+    /// Every bucket of the range (see [`Analytics::MAX_POINTS`]); where an end is open, from the first or to the last with records.
     pub trend: Vec<ErrorPoint>,
     /// The last that failed, newest first: [`Self::RECENT`] or, where records were pruned, fewer.
     pub recent: Vec<FailedExecution>,

@@ -47,7 +47,7 @@ pub struct PromptPerformance {
     /// What its records add up to.
     #[serde(flatten)]
     pub stats: UsageStats,
-    /// Every day of the range; where an end is open, from the first or to the last day with records.
+    /// Every day of the range (see [`Analytics::MAX_POINTS`]); where an end is open, from the first or to the last day with records.
     pub cost_by_day: Vec<DaySlice>,
     /// Versions, by cost descending.
     pub by_version: Vec<VersionSlice>,

@@ -156,7 +156,16 @@ pub async fn the_doctor_passes_over_days_without_anything(fx: Fixture) {
     assert_eq!(doctor.unchecked_before(between).await.unwrap(), None);
     assert_eq!(doctor.unchecked_before(until(day(0))).await.unwrap(), Some(horizon));
     assert_eq!(doctor.unchecked_before(until(day(1))).await.unwrap(), Some(horizon));
-    assert_eq!(doctor.days(TimeRange { to: Some(day(1)), ..between }).await.unwrap(), []);
+    assert_eq!(doctor.days(until(day(0))).await.unwrap(), []);
+    let days = doctor.days(TimeRange::all()).await.unwrap();
+    assert_eq!(days[0], TimeRange { from: Some(horizon), to: Some(day(2)) });
+    assert_eq!(days[1..], all[2..]);
+    assert_eq!(doctor.check(days[0]).await.unwrap().differing, 0);
+    let nothing = TimeRange { from: Some(day(700)), to: Some(day(700)) };
+    assert_eq!(doctor.days(nothing).await.unwrap(), []);
+    let last = days[days.len() - 1];
+    doctor.rebuild(last).await.unwrap();
+    assert_eq!(doctor.check(last).await.unwrap().differing, 0);
 }
 
 /// While some append and others fold, every answer is of one moment, and in the end all is counted.

@@ -11,8 +11,8 @@ use crate::time::{Bucket, BucketWidth, TimeRange, Timestamp, Zone};
 use super::cell::model_lead;
 use super::{Cube, QUARTER, micros_of, start_of};
 
-/// Buckets of another zone than UTC that are told apart cell by cell; a series of more (a year of quarters
-/// is 35,000) is read from the records.
+/// Buckets of another zone than UTC, or of one prompt or model, that are told apart cell by cell; a series of
+/// more (a year of quarters is 35,000) is read from the records.
 const MOST_BUCKETS: usize = 50_000;
 
 /// How an answer is read.
@@ -77,7 +77,7 @@ impl Stretch {
     }
 }
 
-/// The moments of the first and of the last record, which a series without ends needs; `None` without
+/// The moments of the first and of the last record, which some series without ends need; `None` without
 /// any.
 pub type Extent = Option<(Timestamp, Timestamp)>;
 
@@ -243,6 +243,11 @@ impl Plan {
         })
     }
 
+    /// Whether the records of a cell that starts then may have been pruned.
+    pub(super) fn is_pruned(&self, start: i64) -> bool {
+        start < self.horizon
+    }
+
     /// Whether a cell is taken away.
     pub(super) fn takes(&self, width: BucketWidth, start: i64) -> bool {
         let inside = |stretch: &Stretch| (stretch.from..stretch.to).contains(&start);
@@ -273,9 +278,12 @@ impl Plan {
     }
 }
 
-/// The width of the buckets that are asked for, where they are of UTC, as cells are.
+/// The width of the buckets that are asked for, where they are of UTC, as cells are. Not where the cells of
+/// one lead are looked up: for that the ends of the range must be known.
 fn of_utc(query: &AggregateQuery) -> Option<BucketWidth> {
-    query.bucket.filter(|bucket| bucket.zone == Zone::UTC).map(|bucket| bucket.width)
+    let lead = Cube::covering(query).and_then(|cube| lead(cube, query));
+    let looked_up = lead.is_some_and(|lead| !lead.is_empty());
+    query.bucket.filter(|bucket| bucket.zone == Zone::UTC && !looked_up).map(|bucket| bucket.width)
 }
 
 /// Whether an end of the range, or of a bucket, lies inside a quarter of an hour whose records were

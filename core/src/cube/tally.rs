@@ -179,7 +179,7 @@ impl<'a> Tally<'a> {
     /// and its histograms where the plan [reads them](Plan::reads_durations).
     ///
     /// # Errors
-    /// `Corrupt` if the bytes are no cell; it says what helps.
+    /// `Corrupt` if the bytes are no cell; it says what helps, where something does.
     pub fn cell(
         &mut self,
         width: BucketWidth,
@@ -193,8 +193,10 @@ impl<'a> Tally<'a> {
             if error.kind() != ErrorKind::Corrupt {
                 return error;
             }
-            let what = format!("a cell of the cube {cube}; `doctor --rebuild` makes it anew");
-            Error::corrupt(format!("{error}, in {what}"))
+            let sentence = format!("{error}, in a cell of the cube {cube}");
+            let pruned = self.plan.is_pruned(start);
+            let helps = if pruned { "" } else { "; `doctor --rebuild` makes it anew" };
+            Error::corrupt(format!("{sentence}{helps}"))
         })
     }
 

@@ -153,6 +153,9 @@ impl RecordStore for Fake {
     async fn prune(&self, _: &Prune) -> Result<Pruned> {
         unused()
     }
+    async fn compact(&self) -> Result<()> {
+        unused()
+    }
     async fn raw_horizon(&self) -> Result<Option<Timestamp>> {
         unused()
     }
